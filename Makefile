@@ -1,0 +1,63 @@
+# `make help` lists the targets; it is read from the ## comments below.
+# Settings, as in `make train MODEL=charlm` or `make test ARGS="-k lenet"`:
+PYTHON  ?= python3
+VENV    ?= .venv
+MODEL   ?= lenet
+WORKERS ?= 2
+ARGS    ?=
+
+BIN   := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+# OpenBLAS picks the kernels that fit the processor. An inherited override such as OPENBLAS_CORETYPE=Haswell
+# halves its speed on AVX-512 machines, so neither reaches a command started here.
+unexport OPENBLAS_CORETYPE OPENBLAS_L2_SIZE
+
+.DELETE_ON_ERROR:
+.PHONY: help venv train test lint format bench reproduce golden clean
+.DEFAULT_GOAL := help
+
+help: ## List these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+venv: $(STAMP) ## Create .venv with $(PYTHON) and install graphnet and its tools, editable
+
+$(STAMP): pyproject.toml setup.cfg
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "make: graphnet needs Python 3.11 or newer; '$(PYTHON)' is not: try make PYTHON=python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+train: $(STAMP) ## Train MODEL (lenet) and write build/MODEL.png and the graph as build/MODEL.html
+	@mkdir -p build
+	$(BIN)/graphnet train $(MODEL) --plot build/$(MODEL).png $(ARGS)
+	$(BIN)/graphnet dump $(MODEL) -o build/$(MODEL).html
+
+# Two workers on two cores: a BLAS that starts its own threads in each would only make them wait.
+test: export OPENBLAS_NUM_THREADS := 1
+test: export OMP_NUM_THREADS := 1
+test: $(STAMP) ## Run the tests on WORKERS (2) processes; tests on real data need GRAPHNET_DATA
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+
+lint: $(STAMP) ## Check style (ruff), formatting (ruff format) and types (mypy, strict)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	.ci/typing $(BIN)/mypy
+
+format: $(STAMP) ## Let ruff mend style and formatting
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP) ## Measure speed and compile time
+	$(BIN)/python benchmarks/run.py $(ARGS)
+
+reproduce: $(STAMP) ## Train the reference models and write docs/reproduction.md
+	$(BIN)/python benchmarks/reproduce.py --out docs/reproduction.md $(ARGS)
+
+golden: $(STAMP) ## Rewrite tests/golden after an intended change; read the diff before committing
+	$(BIN)/python -m pytest --update-golden $(ARGS)
+
+clean: ## Remove what was built and cached, but not .venv
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name .venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

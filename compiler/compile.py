@@ -1,0 +1,31 @@
+"""The recipe: graph -> passes -> lowering -> plan."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from graphnet.compiler.ir import Graph
+from graphnet.compiler.lower import lower
+from graphnet.compiler.passes import PIPELINE, Context, run_passes
+from graphnet.compiler.schedule import Plan
+
+
+def debug_level() -> int:
+    """GRAPHNET_DEBUG: 1 passes with times, 2 also verifies, 3 also the plan, 4 also graphs and kernels."""
+    value = os.environ.get("GRAPHNET_DEBUG", "0")
+    return int(value) if value.isdigit() else 0
+
+
+def compile_graph(graph: Graph, context: Context, reuse: bool = True) -> Plan:
+    """Run the pipeline over ``graph``, lower it and plan its memory."""
+    context.debug = max(context.debug, debug_level())
+    graph = run_passes(graph, PIPELINE, context)
+    plan = lower(graph, reuse)
+    if context.debug >= 3:
+        from graphnet.compiler.printers import memory, schedule
+
+        print(memory.table(plan), file=sys.stderr)
+        if context.debug >= 4:
+            print(schedule.listing(plan), file=sys.stderr)
+    return plan

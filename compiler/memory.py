@@ -1,0 +1,87 @@
+"""The memory plan: an offset in one arena for every temporary, from its lifetime, before anything runs.
+
+    position   0    1    2    3
+    a          ####                      offset 0
+    b               #########            offset 64
+    c                    ####            offset 0     (a is dead)
+
+Largest first, each at the lowest offset free during its lifetime; a second try places by time of birth, and
+the smaller arena wins. The largest sum of bytes alive at one position is the bound no plan can beat.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from graphnet.compiler.schedule import END, MemoryReport, Storage
+
+ALIGN = 64
+
+
+def aligned(nbytes: int) -> int:
+    return -(-nbytes // ALIGN) * ALIGN
+
+
+def _overlap(a: Storage, c: Storage) -> bool:
+    return a.first <= c.last and c.first <= a.last
+
+
+def _place(
+    storages: Sequence[Storage], key: Callable[[Storage], tuple[int, ...]]
+) -> tuple[int, dict[int, int]]:
+    """Arena size and offsets when storages are placed in the order of ``key``."""
+    offsets: dict[int, int] = {}
+    placed: list[Storage] = []
+    arena = 0
+    for s in sorted(storages, key=key):
+        busy = sorted((offsets[p.id], offsets[p.id] + aligned(p.nbytes)) for p in placed if _overlap(s, p))
+        at = 0
+        for start, end in busy:
+            if start - at >= aligned(s.nbytes):
+                break
+            at = max(at, end)
+        offsets[s.id] = at
+        placed.append(s)
+        arena = max(arena, at + aligned(s.nbytes))
+    return arena, offsets
+
+
+def live_bytes(storages: Iterable[Storage]) -> tuple[int, int]:
+    """The largest sum of aligned bytes alive at once, and the position where that is."""
+    changes: dict[int, int] = {}
+    for s in storages:
+        changes[s.first] = changes.get(s.first, 0) + aligned(s.nbytes)
+        end = END if s.last >= END else s.last + 1
+        changes[end] = changes.get(end, 0) - aligned(s.nbytes)
+    now = peak = where = 0
+    for position in sorted(changes):
+        now += changes[position]
+        if now > peak:
+            peak, where = now, position
+    return peak, where
+
+
+def plan_memory(storages: Sequence[Storage], reuse: bool = True) -> MemoryReport:
+    """Give every temporary its offset; with ``reuse`` off each gets memory of its own (for tests)."""
+    temps = [s for s in storages if s.kind == "temp" and s.last >= 0]
+    bound, peak = live_bytes(temps)
+    total = sum(aligned(s.nbytes) for s in temps)
+    if reuse:
+        keys: tuple[Callable[[Storage], tuple[int, ...]], ...] = (
+            lambda s: (-s.nbytes, s.first, s.id),
+            lambda s: (s.first, -s.nbytes, s.id),
+            lambda s: (s.first - min(s.last, 1 << 30), -s.nbytes, s.id),
+        )
+        arena, offsets = min((_place(temps, key) for key in keys), key=lambda found: found[0])
+    else:
+        arena, offsets = 0, {}
+        for s in temps:
+            offsets[s.id] = arena
+            arena += aligned(s.nbytes)
+    for s in temps:
+        s.offset = offsets[s.id]
+    homes: dict[str, int] = {}
+    for s in storages:
+        if s.kind != "temp":
+            homes[s.kind] = homes.get(s.kind, 0) + s.nbytes
+    return MemoryReport(arena, bound, total, homes, peak)

@@ -1,0 +1,88 @@
+"""Graphs folded to the calls of model functions: the nodes of one call in one phase become a group.
+
+    conv2d, add, w, b of lenet/conv2d_1      ->      lenet/conv2d_1(1)  [2 ops, 520 parameters]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from graphnet.compiler.ir import Graph, Node, is_leaf, users
+from graphnet.compiler.ops.control import bodies
+from graphnet.compiler.order import phase_of, step_of
+from graphnet.compiler.printers.numbering import is_bookkeeping, number, operations
+
+_OWNED = ("param", "state", "slot")
+
+
+@dataclass(frozen=True)
+class Group:
+    """Nodes shown as one line: a call of a model function in one phase, or a node alone (no scope)."""
+
+    scope: str
+    phase: str
+    nodes: tuple[Node, ...]
+
+    @property
+    def ops(self) -> int:
+        """Nodes that compute something, inside loops and fused groups too."""
+        return sum(
+            sum(map(operations, bodies(n))) if bodies(n) else not is_bookkeeping(n) for n in self.nodes
+        )
+
+    @property
+    def parameters(self) -> int:
+        """Numbers in the parameters that belong to the call."""
+        return sum(n.out.size for n in self.nodes if is_leaf(n) and n.attrs["role"] == "param")
+
+    def reads(self) -> list[Node]:
+        """Values from outside, without repeats."""
+        own = set(self.nodes)
+        return list(dict.fromkeys(i for n in self.nodes for i in n.inputs if i not in own))
+
+    def gives(self, reads: Mapping[Node, list[Node]], kept: set[Node]) -> list[Node]:
+        """Values that something outside reads, or that are results of the graph."""
+        own = set(self.nodes)
+        return [
+            n
+            for n in self.nodes
+            if not isinstance(n.type, tuple) and not is_leaf(n) and n.op != "constant"
+            if n in kept or any(user not in own for user in reads.get(n, ()))
+        ]
+
+
+def call_of(node: Node, depth: int) -> str:
+    """The call ``depth`` levels below the model that a node was built in, or nothing if it is less deep."""
+    parts = node.where.scope.split("/")
+    return "/".join(parts[: depth + 1]) if len(parts) > depth and parts[0] else ""
+
+
+def groups(graph: Graph, depth: int) -> list[Group]:
+    """The lines of a folded graph, operands before users where calls do not interleave."""
+    phase = phase_of(graph)
+    shown = number(graph).shown
+    reads = users(graph.nodes())
+    nodes = [*shown, *(n for n in reads if n.op == "get")]
+    key: dict[Node, tuple[str, str]] = {}
+    for node in nodes:
+        if not is_bookkeeping(node):
+            key[node] = (call_of(node, depth), phase.get(node, ""))
+    for node in reads:
+        if node.op == "get":
+            key[node] = key[step_of(node)]
+    for node in nodes:
+        if node.op == "constant" or (is_leaf(node) and node.attrs["role"] in _OWNED):
+            key[node] = next((key[u] for u in reads.get(node, ()) if u in key), ("", ""))
+    members: dict[object, list[Node]] = {}
+    for node in nodes:
+        call = key.get(node, ("", ""))
+        members.setdefault(call if call[0] else step_of(node), []).append(node)
+    rank = {n: i for i, n in enumerate(nodes)}
+    found = [Group(*(k if isinstance(k, tuple) else ("", "")), tuple(m)) for k, m in members.items()]
+    return sorted(found, key=lambda g: max(_late(n, rank) for n in g.nodes))
+
+
+def _late(node: Node, rank: Mapping[Node, int]) -> int:
+    """Where a node pulls its line to: operations do, what they read comes along."""
+    return rank[step_of(node)]

@@ -1,0 +1,144 @@
+"""Fused programs and writing over operands: the two places where the order of reads and writes matters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from graphnet.compiler.ir import Graph, Node, is_leaf
+from graphnet.compiler.record import lookup
+from graphnet.compiler.schedule import Array, Branch, Fused, Instruction, Kernel, Loop, Step, Storage
+
+Ref = tuple[str, int]
+Rename = Callable[[int], int]
+
+
+def fused_program(body: Graph) -> tuple[tuple[Instruction, ...], tuple[str, ...]]:
+    """The instructions of a fused body, and the dtypes of its temporaries (shared by lifetime)."""
+    nodes = [n for n in body.nodes() if not is_leaf(n)]
+    refs: dict[Node, Ref] = {n: ("in", i) for i, n in enumerate(body.inputs)}
+    for i, (_, n) in enumerate(body.outputs):
+        refs.setdefault(n, ("out", i))
+    last = {i: position for position, n in enumerate(nodes) for i in n.inputs}
+    temps: list[str] = []
+    free: list[int] = []
+    program = []
+    for position, n in enumerate(nodes):
+        dying = [i for i in dict.fromkeys(n.inputs) if last[i] == position and refs[i][0] == "tmp"]
+        if n not in refs:
+            # an in-place kernel may take over the memory of an operand that dies here
+            over = [i for i in dying if temps[refs[i][1]] == n.dtype and lookup(n.op).in_place]
+            if over:
+                refs[n] = refs[over[0]]
+                dying.remove(over[0])
+            else:
+                refs[n] = ("tmp", _free_temp(temps, free, n.dtype))
+        operands = tuple(refs[i] for i in n.inputs)
+        program.append(Instruction(n.op, n.attrs, operands, refs[n]))
+        free += [refs[i][1] for i in dying]
+    return tuple(program), tuple(temps)
+
+
+def _free_temp(temps: list[str], free: list[int], dtype: str) -> int:
+    for index in free:
+        if temps[index] == dtype:
+            free.remove(index)
+            return index
+    temps.append(dtype)
+    return len(temps) - 1
+
+
+def overwrites_safely(program: Sequence[Instruction], operand: int, output: int) -> bool:
+    """True if operand ``operand`` is read for the last time no later than ``output`` is first written."""
+    write = next((p for p, i in enumerate(program) if i.result == ("out", output)), len(program))
+    for position, instruction in enumerate(program):
+        if ("in", operand) in instruction.operands and (
+            position > write or (position == write and not lookup(instruction.op).in_place)
+        ):
+            return False
+    return True
+
+
+def clashes(program: Sequence[Instruction], inputs: Sequence[Array], out: Array, index: int) -> bool:
+    """True if writing output ``index`` to ``out`` would destroy an operand that is still to be read."""
+    return any(
+        a.storage == out.storage
+        and (not _same_elements(a, out) or not overwrites_safely(program, operand, index))
+        for operand, a in enumerate(inputs)
+    )
+
+
+def _same_elements(a: Array, c: Array) -> bool:
+    same = (a.offset, a.shape, a.terms, a.itemsize) == (c.offset, c.shape, c.terms, c.itemsize)
+    return same and all(n == 1 or s == t for n, s, t in zip(a.shape, a.strides, c.strides, strict=True))
+
+
+def reuse_operands(steps: Sequence[Step], storages: list[Storage]) -> Rename:
+    """Let elementwise results take the memory of an operand that dies there; returns old -> new storage."""
+    target: dict[int, int] = {}
+
+    def find(storage: int) -> int:
+        while storage in target:
+            storage = target[storage]
+        return storage
+
+    for step in _leaf_steps(steps):
+        for index, out in enumerate(step.outputs):
+            s = storages[out.storage]
+            if s.kind != "temp" or s.first != step.position or out.storage in target:
+                continue
+            for operand, a in enumerate(step.inputs):
+                old = storages[find(a.storage)]
+                if old is not s and _may_take(step, operand, index, old, s, find):
+                    target[s.id] = old.id
+                    old.last = s.last
+                    s.first, s.last = 1 << 60, -1
+                    break
+    return find
+
+
+def _leaf_steps(steps: Sequence[Step]) -> list[Kernel | Fused]:
+    found: list[Kernel | Fused] = []
+    for step in steps:
+        if isinstance(step, Loop):
+            found += _leaf_steps(step.body)
+        elif isinstance(step, Branch):
+            found += [*_leaf_steps(step.then), *_leaf_steps(step.orelse)]
+        else:
+            found.append(step)
+    return found
+
+
+def _may_take(
+    step: Kernel | Fused, operand: int, index: int, old: Storage, new: Storage, find: Rename
+) -> bool:
+    a, out = step.inputs[operand], step.outputs[index]
+    if old.kind != "temp" or old.last != step.position or old.nbytes != new.nbytes or old.level != new.level:
+        return False
+    if a.dtype != out.dtype or not _same_elements(a, out) or a.size != old.nbytes // a.itemsize:
+        return False
+
+    others = [*step.inputs[:operand], *step.inputs[operand + 1 :]]
+    others += [*step.outputs[:index], *step.outputs[index + 1 :]]
+    if any(find(o.storage) == old.id for o in others):
+        return False
+    if isinstance(step, Fused):
+        return overwrites_safely(step.program, operand, index)
+    return lookup(step.op).kind == "elementwise" and lookup(step.op).in_place
+
+
+def renamed(step: Step, find: Rename) -> Step:
+
+    def fix(array: Array) -> Array:
+        return replace(array, storage=find(array.storage))
+
+    if isinstance(step, Loop):
+        return replace(step, body=tuple(renamed(s, find) for s in step.body))
+    if isinstance(step, Branch):
+        return replace(
+            step,
+            predicate=fix(step.predicate),
+            then=tuple(renamed(s, find) for s in step.then),
+            orelse=tuple(renamed(s, find) for s in step.orelse),
+        )
+    return replace(step, inputs=tuple(map(fix, step.inputs)), outputs=tuple(map(fix, step.outputs)))

@@ -1,0 +1,205 @@
+"""What lowering produces: storages, strided arrays on them, and a list of steps with bound arrays.
+
+Storage   a block of memory with a lifetime in schedule positions; temporaries get an arena offset
+Array     shape, strides and offset (in elements) on a storage; loop terms move it with an iteration
+Kernel    one op on arrays          Fused   an elementwise program over one index space
+Loop      steps run ``length`` times  Branch  one of two step lists, by a predicate
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from graphnet.compiler.ir import ITEMSIZE, Graph, Where
+
+END = 1 << 60
+
+
+@dataclass(frozen=True, slots=True)
+class LoopTerm:
+    """Moves an array by ``((k + shift) % modulo) * stride`` elements in iteration ``k`` of ``loop``."""
+
+    loop: int
+    stride: int
+    shift: int
+    modulo: int
+
+    def at(self, k: int) -> int:
+        return ((k + self.shift) % self.modulo) * self.stride
+
+
+@dataclass(frozen=True, slots=True)
+class Array:
+    """A strided view of a storage; strides and offset count elements."""
+
+    storage: int
+    dtype: str
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    offset: int = 0
+    terms: tuple[LoopTerm, ...] = ()
+
+    @property
+    def itemsize(self) -> int:
+        return ITEMSIZE[self.dtype]
+
+    @property
+    def size(self) -> int:
+        n = 1
+        for s in self.shape:
+            n *= s
+        return n
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * self.itemsize
+
+    @property
+    def contiguous(self) -> bool:
+        """True if the elements lie in C order without gaps."""
+        expected = 1
+        for n, s in zip(reversed(self.shape), reversed(self.strides), strict=True):
+            if n != 1 and s != expected:
+                return self.size == 0
+            expected *= n
+        return True
+
+
+@dataclass(slots=True)
+class Storage:
+    """A block of memory. ``kind``: input param state slot hyper rng constant (homes), temp (in the arena)."""
+
+    id: int
+    nbytes: int
+    kind: str
+    name: str
+    where: Where
+    first: int = END
+    last: int = -1
+    level: int = 0
+    offset: int = -1
+    data: bytes | None = None
+    pinned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    """One op of a fused program; operands and result are ("in" | "out" | "tmp", index)."""
+
+    op: str
+    attrs: Mapping[str, Any]
+    operands: tuple[tuple[str, int], ...]
+    result: tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """One op on arrays, with the scratch memory it asked for."""
+
+    op: str
+    attrs: Mapping[str, Any]
+    inputs: tuple[Array, ...]
+    outputs: tuple[Array, ...]
+    scratch: Array | None
+    where: Where
+    position: int
+    phase: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fused:
+    """An elementwise program over the shape of its outputs; ``temps`` are dtypes of block-sized temporaries."""
+
+    program: tuple[Instruction, ...]
+    inputs: tuple[Array, ...]
+    outputs: tuple[Array, ...]
+    temps: tuple[str, ...]
+    scratch: Array | None
+    where: Where
+    position: int
+    phase: str
+    op: str = "fused"
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """``length`` iterations of ``body``; ``id`` is what loop terms refer to."""
+
+    id: int
+    length: int
+    body: tuple[Step, ...]
+    where: Where
+    position: int
+    phase: str
+    op: str = "scan"
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """``then`` if the predicate holds, else ``orelse``."""
+
+    predicate: Array
+    then: tuple[Step, ...]
+    orelse: tuple[Step, ...]
+    where: Where
+    position: int
+    phase: str
+    op: str = "cond"
+
+
+Step = Kernel | Fused | Loop | Branch
+
+
+def flat(steps: tuple[Step, ...]) -> Iterator[Step]:
+    """Every step, those inside loops and branches after the one that holds them."""
+    for step in steps:
+        yield step
+        if isinstance(step, Loop):
+            yield from flat(step.body)
+        elif isinstance(step, Branch):
+            yield from flat(step.then)
+            yield from flat(step.orelse)
+
+
+@dataclass(frozen=True)
+class MemoryReport:
+    """Arena bytes as planned, the largest live set (no plan can be smaller), bytes of homes by kind."""
+
+    arena: int
+    lower_bound: int
+    total_temporaries: int
+    homes: Mapping[str, int]
+    peak_position: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A compiled graph: what a backend executes and dumps show.
+
+    ``leaves`` maps a leaf's name to its array, ``outputs`` a result's name to its array.
+    """
+
+    graph: Graph
+    steps: tuple[Step, ...]
+    storages: tuple[Storage, ...]
+    leaves: Mapping[str, Array]
+    outputs: Mapping[str, Array]
+    memory: MemoryReport
+    phases: tuple[str, ...] = ()
+    notes: tuple[str, ...] = field(default=())
+
+    def phase(self, name: str) -> tuple[Step, ...]:
+        """The steps of one phase: forward, backward or update."""
+        return tuple(s for s in self.steps if s.phase == name)
+
+
+def slot(array: Array, loop: int, length: int, reverse: bool) -> Array:
+    """Entry of the leading axis that iteration ``k`` sees: k, or length-1-k when reversed."""
+    stride = array.strides[0]
+    start, step = (array.offset + (length - 1) * stride, -stride) if reverse else (array.offset, stride)
+    term = LoopTerm(loop, step, 0, max(length, 1))
+    return replace(
+        array, shape=array.shape[1:], strides=array.strides[1:], offset=start, terms=(*array.terms, term)
+    )

@@ -1,0 +1,48 @@
+"""``gn.compile``: from a model function to a ``Net``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from graphnet.backend import choose
+from graphnet.compiler.errors import CompileError
+from graphnet.net import Net
+from graphnet.optim import Optimizer
+from graphnet.program import FunctionProgram, spec_of
+from graphnet.tensor import user_where
+
+
+def compile(  # noqa: A001 - the name the API fixes
+    fn: Callable[..., Any],
+    *specs: Any,
+    loss: Callable[..., Any] | None = None,
+    optimizer: Optimizer | None = None,
+    device: str = "cpu",
+    backend: str = "auto",
+    seed: int = 0,
+    target: Any = None,
+    max_plans: int = 16,
+    **options: Any,
+) -> Net:
+    """Trace ``fn`` once, differentiate, rewrite, plan, and return the ``Net``.
+
+    ``specs`` describe the inputs (``gn.spec(shape, dtype)`` or example arrays); other keyword ``options`` are
+    passed to ``fn``. ``loss(output, target)`` gives the scalar to minimise; without one, a model that returns
+    a float scalar is its own loss. ``target`` is the target's spec where the loss's default is not meant.
+    With ``optimizer`` the training step is compiled now, else inference; other plans follow at first use, at
+    most ``max_plans`` of them. ``seed`` fixes initial weights and all random numbers.
+    """
+    if not callable(fn):
+        raise CompileError(f"{user_where()}: compile: the model must be a function, got {type(fn).__name__}")
+    if not isinstance(seed, int) or not 0 <= seed < 1 << 64:
+        raise CompileError(f"{user_where()}: compile: seed must be an integer from 0 to 2**64 - 1, got {seed!r}")
+    if optimizer is not None and not isinstance(optimizer, Optimizer):
+        raise CompileError(
+            f"{user_where()}: compile: optimizer must be one of gn.optim (gn.optim.SGD(lr=0.1), say), "
+            f"got {type(optimizer).__name__}"
+        )
+    found = [spec_of(s) for s in specs]
+    program = FunctionProgram(fn, found, loss, options)
+    kind = spec_of(target).type if target is not None else None
+    return Net(program, [s.type for s in found], kind, optimizer, choose(device, backend), seed, max_plans)

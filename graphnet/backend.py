@@ -1,0 +1,201 @@
+"""The backend interface, and the numpy backend: the reference, always there, the definition of right.
+
+A backend turns a plan into an ``Executable``. Memory that outlives a plan (parameters, optimiser slots,
+states, hyperparameters) is made by ``allocate`` and handed in by name, so that all plans of a net share it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from graphnet.compiler.errors import BackendError, NumericsError
+from graphnet.compiler.ir import Type
+from graphnet.compiler.record import lookup
+from graphnet.compiler.schedule import Array, Branch, Fused, Kernel, Loop, Plan, Step
+from graphnet.kernels.numpy import TABLE
+from graphnet.kernels.numpy.fused import fused
+
+Call = tuple[Callable[..., Any], tuple[Any, ...]]
+Homes = Mapping[str, np.ndarray]
+
+
+class Executable(Protocol):
+    """A bound plan. ``inputs`` are arrays to fill before a run, ``outputs`` hold results until the next one."""
+
+    inputs: Mapping[str, np.ndarray]
+    outputs: Mapping[str, np.ndarray]
+
+    def run(self, phase: str | None = None) -> None:
+        """Execute all steps, or those of one phase."""
+
+    def profile(self, repeats: int) -> list[tuple[Step, float]]:
+        """Median seconds of each top-level step."""
+
+
+class Backend(Protocol):
+    """What a backend offers: its name, memory, and binding."""
+
+    name: str
+
+    def allocate(self, type_: Type) -> np.ndarray:
+        """Zeroed memory for one value."""
+
+    def bind(self, plan: Plan, homes: Homes, check: bool = False) -> Executable:
+        """Bind a plan to memory; ``check`` looks for NaN and infinities after every step."""
+
+
+def _aligned(nbytes: int) -> np.ndarray:
+    """Zeroed bytes at a 64-byte boundary."""
+    raw = np.zeros(nbytes + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start : start + nbytes]
+
+
+class NumpyBackend:
+    """Runs schedules as one flat list of NumPy calls over preallocated arrays."""
+
+    name = "numpy"
+
+    def allocate(self, type_: Type) -> np.ndarray:
+        return _aligned(type_.nbytes).view(type_.dtype).reshape(type_.shape)
+
+    def bind(self, plan: Plan, homes: Homes, check: bool = False) -> NumpyExecutable:
+        return NumpyExecutable(plan, homes, check)
+
+
+HOMES = ("param", "state", "slot", "hyper", "rng")
+
+
+class NumpyExecutable:
+    """A plan bound to NumPy memory; see :class:`Executable`."""
+
+    def __init__(self, plan: Plan, homes: Homes, check: bool) -> None:
+        self.plan = plan
+        self._arena = _aligned(plan.memory.arena)
+        self._memory = [self._storage(s, homes) for s in plan.storages]
+        self._loops: dict[int, int] = {}
+        self.inputs = {
+            name: self._array(a)
+            for name, a in plan.leaves.items()
+            if plan.storages[a.storage].kind not in HOMES
+        }
+        self.outputs = {name: self._array(a) for name, a in plan.outputs.items()}
+        self._check = check
+        self._steps = [(step, self._calls(step)) for step in plan.steps]
+        self._all = [call for _, calls in self._steps for call in calls]
+        self._phases = {
+            phase: [c for step, calls in self._steps if step.phase == phase for c in calls]
+            for phase in plan.phases
+        }
+
+    def _storage(self, s: Any, homes: Homes) -> np.ndarray:
+        if s.kind == "temp":
+            return self._arena[s.offset : s.offset + s.nbytes]
+        if s.kind in HOMES:
+            home = homes[s.name]
+            return home.reshape(-1).view(np.uint8)
+        if s.data is not None:
+            return np.frombuffer(s.data, np.uint8)
+        return _aligned(s.nbytes)
+
+    def _array(self, a: Array) -> np.ndarray:
+        """The NumPy view of an array in the current iteration of the loops around it."""
+        offset = a.offset + sum(term.at(self._loops[term.loop]) for term in a.terms)
+        size = a.itemsize
+        memory = self._memory[a.storage]
+        if a.size == 0:
+            return np.empty(a.shape, a.dtype)
+        strides = [s * size for s in a.strides]
+        return np.ndarray(a.shape, a.dtype, memory, offset * size, strides)
+
+    def _calls(self, step: Step) -> list[Call]:
+        if isinstance(step, Loop):
+            calls: list[Call] = []
+            for k in range(step.length):
+                self._loops[step.id] = k
+                for inner in step.body:
+                    calls += self._calls(inner)
+            return calls
+        if isinstance(step, Branch):
+            then = [c for s in step.then for c in self._calls(s)]
+            orelse = [c for s in step.orelse for c in self._calls(s)]
+            return [(_branch, (self._array(step.predicate), then, orelse))]
+        return self._leaf_calls(step)
+
+    def _leaf_calls(self, step: Kernel | Fused) -> list[Call]:
+        ins = [self._array(a) for a in step.inputs]
+        outs = [self._array(a) for a in step.outputs]
+        scratch = self._array(step.scratch) if step.scratch is not None else None
+        if isinstance(step, Fused):
+            program = [(_kernel(i.op), i.attrs, i.operands, i.result) for i in step.program]
+            temps = [(dtype, outs[0].shape) for dtype in step.temps]
+            calls = fused(outs, ins, program, temps, scratch)
+        else:
+            extra = {} if scratch is None else {"scratch": scratch}
+            calls = _kernel(step.op)(outs[0], *ins, **step.attrs, **extra)
+        if self._check:
+            calls = [*calls, (_check_finite, (step, ins, outs))]
+        return calls
+
+    def run(self, phase: str | None = None) -> None:
+        with np.errstate(all="ignore"):
+            for function, arguments in self._all if phase is None else self._phases.get(phase, ()):
+                function(*arguments)
+
+    def profile(self, repeats: int) -> list[tuple[Step, float]]:
+        seconds: list[list[float]] = [[] for _ in self._steps]
+        with np.errstate(all="ignore"):
+            for _ in range(repeats):
+                for (_, calls), record in zip(self._steps, seconds, strict=True):
+                    start = time.perf_counter()
+                    for function, arguments in calls:
+                        function(*arguments)
+                    record.append(time.perf_counter() - start)
+        return [
+            (step, float(np.median(record)))
+            for (step, _), record in zip(self._steps, seconds, strict=True)
+        ]
+
+
+def _kernel(op: str) -> Callable[..., list[Call]]:
+    """Copy and fill are steps the lowering adds; every other kernel comes from its op's record."""
+    return TABLE[op] if op in ("copy", "fill") else lookup(op).kernel or TABLE[op]
+
+
+def _branch(predicate: np.ndarray, then: Sequence[Call], orelse: Sequence[Call]) -> None:
+    for function, arguments in then if predicate[()] else orelse:
+        function(*arguments)
+
+
+def _check_finite(step: Kernel | Fused, ins: Sequence[np.ndarray], outs: Sequence[np.ndarray]) -> None:
+    for out in outs:
+        if out.dtype.kind == "f" and not np.isfinite(out).all():
+            kept = [x for x in ins if x.dtype.kind == "f" and not np.may_share_memory(x, out)]
+            if all(np.isfinite(x).all() for x in kept):
+                what = "NaN" if np.isnan(out).any() else "infinity"
+                name = step.op
+                if isinstance(step, Fused):
+                    name = " ".join(i.op for i in step.program)
+                raise NumericsError(
+                    f"{step.where}: {name}: made {what} of finite operands in the {step.phase} phase "
+                    f"(shape {out.shape}, scope {step.where.scope or 'top level'})"
+                )
+
+
+BACKENDS: dict[str, Callable[[], Backend]] = {"numpy": NumpyBackend}
+
+
+def choose(device: str, backend: str) -> Backend:
+    """The backend for a device; "auto" takes the fastest that works here. Raises BackendError in one line."""
+    if device != "cpu":
+        raise BackendError(f"device {device!r} is not available in this version: use device='cpu'")
+    name = "numpy" if backend == "auto" else backend
+    if name not in BACKENDS:
+        raise BackendError(f"backend {backend!r} is unknown: use one of auto, {', '.join(BACKENDS)}")
+    return BACKENDS[name]()
+
+

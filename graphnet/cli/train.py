@@ -1,0 +1,229 @@
+"""``graphnet train MODEL``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+from graphnet.cli import options
+from graphnet.cli.lookup import Model, find_model, load_data, model_names
+from graphnet.cli.outputs import Bar, JsonLines, TensorBoard, check_plot, epoch_line, plot
+from graphnet.compiler.errors import FileError, GraphnetError
+from graphnet.data import Dataset, Text
+from graphnet.files import load
+from graphnet.net import Net
+from graphnet.train import Run
+
+EPILOG = """\
+Without --data a small data set that needs no network is used: scikit-learn's digits for the image models, its
+diabetes table for linreg, CPython's help texts for charlm. With --data mnist, housing or shakespeare the files
+are looked for in --data-dir, $GRAPHNET_DATA and the cache, then downloaded.
+
+Loss and accuracy: the loss is the mean over the epoch's steps, each before its update (linreg: over all training
+rows after the epoch); accuracies are measured after the epoch. samples/s counts the steps alone; a sample of
+charlm is a character.
+
+--save keeps the run after each epoch, so that an interrupted one goes on where it was:
+  graphnet train lenet --data mnist --save lenet.gnet --plot lenet.png
+  graphnet train lenet --load lenet.gnet --save lenet.gnet --epochs 20
+
+Exit codes: 0 done, 2 an error, told in one line, 130 interrupted."""
+
+
+def add(commands: Any) -> None:
+    """Declare the command."""
+    parser = commands.add_parser(
+        "train",
+        help="train one of the reference models",
+        description="Train one of the reference models by its recipe; one line is printed for each epoch.",
+        epilog=EPILOG,
+    )
+    parser.set_defaults(run=run)
+    add = parser.add_argument
+    add("model", metavar="MODEL", help=f"one of {', '.join(model_names())}")
+    add("--recipe", metavar="NAME", help="charlm: adam (default) or knet7; mlp: knet8 (default) or shuffled")
+    add("--epochs", type=options.count, help="epochs in all, those of a loaded file included (the recipe's)")
+    add("--batch-size", type=options.count, metavar="N", help="samples in a step (the recipe's)")
+    add("--lr", type=options.rate, help="learning rate (the recipe's)")
+    add("--seed", type=options.seed, help="for the initial weights and the order of the samples (0)")
+    add("--shuffle", action="store_true", help="a new order of the samples in each epoch")
+    options.add_data(parser, "one that needs no network, see below")
+    options.add_device(parser)
+    add("--save", metavar="FILE.gnet", help="save the run after each epoch")
+    add("--load", metavar="FILE.gnet", help="go on with a saved run")
+    add("--plot", metavar="FILE.png", help="draw the learning curve at the end (png, svg, pdf)")
+    add("--log-dir", metavar="DIR", help="write TensorBoard event files")
+    add("--json", metavar="FILE", help="append one JSON object an epoch")
+    add("--quiet", action="store_true", help="epoch lines only: no notes, no progress bar")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train as asked; returns the exit code."""
+    saved, curve = _check_outputs(args)
+    model, training, epochs, notes = _resumed(args) if args.load else _started(args)
+    about = {
+        "model": model.name,
+        "recipe": model.recipe_name,
+        "data": training.data.name,
+        "seed": training.seed,
+    }
+    sinks: list[JsonLines | TensorBoard] = []
+    unit = "characters" if isinstance(training.data, Text) else "samples"
+    digits = 6 if model.recipe["task"] == "regression" else 4
+    try:
+        if args.json:
+            sinks.append(JsonLines(Path(args.json), about))
+        if args.log_dir:
+            sinks.append(TensorBoard(args.log_dir))
+        if not args.quiet:
+            print(*notes, *_describe(model, training, epochs), sep="\n", flush=True)
+        before = training.loss_before() if training.epoch == 0 else None
+        if before is not None:
+            print(f"epoch {0:{len(str(epochs))}}/{epochs}  loss {before:.{digits}f}", flush=True)
+        for report in training.train(epochs, Bar(epochs, unit, args.quiet)):
+            if saved:
+                training.save(saved, **_metadata(model, args, epochs))
+            for sink in sinks:
+                sink.add(report)
+            print(epoch_line(report, epochs, unit, digits), flush=True)
+    except KeyboardInterrupt:
+        raise Interrupted(_interrupted(args, training, saved)) from None
+    finally:
+        for sink in sinks:
+            sink.close()
+        if curve and training.history:
+            plot(curve, training.history, _title(model, training))
+    _farewell(args)
+    return 0
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C, with a line that says what is left."""
+
+
+def _check_outputs(args: argparse.Namespace) -> tuple[Path | None, Path | None]:
+    """The files to save and plot to, checked before the training and not after it."""
+    saved = options.check_writable("--save", args.save) if args.save else None
+    curve = options.check_writable("--plot", args.plot) if args.plot else None
+    if args.json:
+        options.check_writable("--json", args.json)
+    if curve:
+        check_plot(curve)
+    return saved, curve
+
+
+def _started(args: argparse.Namespace) -> tuple[Model, Run, int, list[str]]:
+    model = find_model(args.model, args.recipe)
+    name = model.data_name(args.data, args.data_dir)
+    data = load_data(name, args.data_dir, model.recipe["task"])
+    training = Run(
+        model.function,
+        model.recipe,
+        data,
+        batch_size=args.batch_size,
+        lr=args.lr,
+        seed=args.seed or 0,
+        shuffle=args.shuffle or None,
+        device=args.device,
+        backend=args.backend,
+    )
+    args.data = name
+    return model, training, args.epochs or int(model.recipe["epochs"]), _data_notes(model, data, name)
+
+
+def _resumed(args: argparse.Namespace) -> tuple[Model, Run, int, list[str]]:
+    """The saved run; what is fixed by the file may be repeated on the command line, not changed."""
+    net = load(args.load, device=args.device, backend=args.backend)
+    kept = net.metadata.get("train")
+    if not isinstance(kept, dict) or not {"model", "recipe", "data", "epochs"} <= set(kept):
+        raise FileError(f"--load {args.load}: not saved by graphnet train: load it in Python with gn.load")
+    if kept["model"] != args.model:
+        raise FileError(
+            f"--load {args.load}: holds the model {kept['model']}, not {args.model}: graphnet train "
+            f"{kept['model']} --load {args.load}"
+        )
+    model = find_model(args.model, kept["recipe"])
+    args.data = args.data or kept["data"]
+    data = load_data(args.data, args.data_dir, model.recipe["task"])
+    training = Run.resume(net, model.recipe, data)
+    fixed = {
+        "recipe": kept["recipe"],
+        "seed": training.seed,
+        "batch_size": training.batch_size,
+        "shuffle": training.shuffle,
+    }
+    for name, value in fixed.items():
+        given = getattr(args, name)
+        if given not in (None, False) and given != value:
+            option = f"--{name.replace('_', '-')}"
+            had = f"{option} {value}" if not isinstance(value, bool) else f"no {option}"
+            raise GraphnetError(
+                f"--load {args.load}: was trained with {had}: leave {option} out, or train anew without --load"
+            )
+    epochs = args.epochs or int(kept["epochs"])
+    if epochs <= training.epoch:
+        raise GraphnetError(
+            f"--load {args.load}: {training.epoch} epochs are done: give --epochs, the number in all, above that"
+        )
+    if args.lr is not None and net.optimizer is not None:
+        net.optimizer.lr = args.lr
+    notes = _data_notes(model, data, args.data)
+    return model, training, epochs, [*notes, f"resumed: {args.load} after epoch {training.epoch}"]
+
+
+def _metadata(model: Model, args: argparse.Namespace, epochs: int) -> dict[str, Any]:
+    data = os.path.abspath(args.data) if os.path.isfile(args.data) else args.data
+    return {"train": {"model": model.name, "recipe": model.recipe_name, "data": data, "epochs": epochs}}
+
+
+def _data_notes(model: Model, data: Dataset | Text, name: str) -> list[str]:
+    if isinstance(data, Text):
+        size = f"{len(data.ids):,} characters, {len(data.vocabulary)} distinct"
+    elif data.x_test is data.x_train:
+        size = f"{len(data.x_train):,} examples"
+    else:
+        size = f"{len(data.x_train):,} training and {len(data.x_test):,} test examples"
+    notes = [f"data: {data.name}, {size}, from {data.source}"]
+    if name == model.recipe["embedded"]:
+        real = model.recipe["data"]
+        notes.append(
+            f"      a small data set that needs no network; the real one: graphnet train {model.name} --data {real}"
+        )
+    return notes
+
+
+def _describe(model: Model, training: Run, epochs: int) -> list[str]:
+    net, shuffled = training.net, ", shuffled" if training.shuffle else ""
+    return [
+        f"{model.name}: {parameters(net):,} parameters, recipe {model.recipe_name}, {net.optimizer!r}, batches of "
+        f"{training.batch_size}{shuffled}, {epochs} epochs, seed {training.seed}, backend {net.backend.name}"
+    ]
+
+
+def parameters(net: Net) -> int:
+    """The number of trained numbers."""
+    return sum(array.size for array in net.params.values())
+
+
+def _title(model: Model, training: Run) -> str:
+    return f"{model.name} on {training.data.name} (recipe {model.recipe_name}, seed {training.seed})"
+
+
+def _interrupted(args: argparse.Namespace, training: Run, saved: Path | None) -> str:
+    line = f"interrupted in epoch {training.epoch + 1}"
+    if saved and training.history and saved.exists():
+        return (
+            f"{line}; {saved} holds epoch {training.epoch}: go on with graphnet train {args.model} --load {saved} "
+            f"--save {saved}"
+        )
+    return f"{line}; nothing was saved"
+
+
+def _farewell(args: argparse.Namespace) -> None:
+    if args.quiet:
+        return
+    for option, what in (("save", "saved"), ("plot", "learning curve"), ("log_dir", "TensorBoard")):
+        if getattr(args, option):
+            print(f"{what}: {getattr(args, option)}")

@@ -1,0 +1,161 @@
+"""What a net says about itself: listings, dumps, the memory plan, timings, gradient checks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from graphnet.atomic import write_atomically
+from graphnet.compiler import printers
+from graphnet.compiler.errors import BackendError, PlanError
+from graphnet.compiler.schedule import Plan, Step
+from graphnet.tensor import user_where
+
+if TYPE_CHECKING:
+    from graphnet.net import Net
+
+
+class Memory:
+    """The memory plan of one plan: planned bytes, the lower bound, who owns what. Prints as a table."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self.arena = plan.memory.arena
+        self.lower_bound = plan.memory.lower_bound
+        self.without_reuse = plan.memory.total_temporaries
+        self.homes = dict(plan.memory.homes)
+
+    def __str__(self) -> str:
+        return printers.memory.table(self._plan)
+
+    def timeline(self, width: int = 72) -> str:
+        """Lifetimes drawn over the schedule."""
+        return printers.memory.timeline(self._plan, width)
+
+
+class Schedule:
+    """The steps of one plan in order. Prints as a listing."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+
+    def __iter__(self) -> Iterator[Step]:
+        return iter(self._plan.steps)
+
+    def __len__(self) -> int:
+        return len(self._plan.steps)
+
+    def __getitem__(self, index: int) -> Step:
+        return self._plan.steps[index]
+
+    def __str__(self) -> str:
+        return printers.schedule.listing(self._plan)
+
+
+DUMPS: dict[str, Callable[[Any], str]] = {
+    ".txt": lambda net: net.listing(),
+    ".dot": lambda net: printers.dot.dot(net.plan.graph),
+    ".json": lambda net: printers.export.to_json(net.plan.graph),
+    ".graphml": lambda net: printers.export.to_graphml(net.plan.graph),
+    ".html": lambda net: printers.html.html(net.plan, net.program.name, net.summary()),
+}
+LATER = {".onnx": "the ONNX exporter", ".c": "the C backend", ".cu": "the CUDA backend"}
+
+
+class Inspection:
+    """The part of ``Net`` that prints and measures; the plan shown is the first one made (the training step)."""
+
+    @property
+    def plan(self: Net) -> Plan:
+        """The main plan: the training step, or inference for a net without loss or optimiser."""
+        return next(iter(self._bound.values())).info.plan
+
+    def __str__(self: Net) -> str:
+        return self.listing()
+
+    def listing(self: Net, collapse: int | None = None) -> str:
+        """Numbered ops with shapes and buffers; ``collapse=n`` shows one line a model function n levels deep."""
+        if collapse is not None:
+            return printers.listing.graph_listing(self.plan.graph, collapse)
+        return printers.listing.plan_listing(self.plan)
+
+    def summary(self: Net) -> str:
+        """A row a layer: operation, output shape, parameters and their share."""
+        traced = self._trace(self.input_types, None, training=False)
+        params = {name: declared.node.out for name, declared in traced.params.items()}
+        return printers.summary.summary(traced.graph, params)
+
+    @property
+    def memory(self: Net) -> Memory:
+        """The memory plan of the main plan."""
+        return Memory(self.plan)
+
+    @property
+    def schedule(self: Net) -> Schedule:
+        """The schedule of the main plan."""
+        return Schedule(self.plan)
+
+    def source(self: Net) -> str:
+        """What the backend executes, as text: for numpy the schedule, a line a call."""
+        return printers.schedule.listing(self.plan)
+
+    def explain(self: Net, times: bool = True) -> str:
+        """The passes with their times, what declined and why, the plan in bytes."""
+        bound = next(iter(self._bound.values()))
+        return printers.explain.explain(bound.context, bound.info.plan, times=times)
+
+    def dump(self: Net, path: str | Path) -> Path:
+        """Write the graph in the format of the suffix: .txt .dot .json .graphml .html."""
+        target = Path(path)
+        writer = DUMPS.get(target.suffix)
+        if writer is None:
+            if target.suffix in LATER:
+                raise BackendError(f"{user_where()}: dump: {target.suffix} needs {LATER[target.suffix]}, not in this version")
+            raise PlanError(f"{user_where()}: dump: {target.suffix or 'no suffix'} is unknown: use {', '.join(DUMPS)}")
+        write_atomically(target, writer(self).encode())
+        return target
+
+    def profile(self: Net, *args: Any, repeats: int = 20) -> Profile:
+        """Median seconds of each schedule step over ``repeats`` training steps; the net is left unchanged."""
+        mode = "step" if self.optimizer is not None and self.trainable else "infer"
+        kept = self._snapshot()
+        bound = self._prepare(mode, args, with_target=mode == "step")
+        if mode == "step":
+            self._load_hyper()
+        rows = bound.run.profile(repeats)
+        self._restore(kept)
+        return Profile(rows)
+
+    def _snapshot(self: Net) -> list[tuple[Any, Any]]:
+        homes = [*self._params.values(), *self._slots.values(), *self._states.values(), *self._homes.values()]
+        return [(array, array.copy()) for array in homes]
+
+    def _restore(self: Net, kept: list[tuple[Any, Any]]) -> None:
+        for array, values in kept:
+            array[...] = values
+
+    def check_gradients(self: Net, *args: Any, samples: int = 8, epsilon: float = 1e-6) -> Any:
+        """Compare gradients with central differences in float64; see :class:`graphnet.gradcheck.Report`."""
+        from graphnet.gradcheck import check
+
+        return check(self, args, samples, epsilon)
+
+
+class Profile:
+    """Seconds a schedule step, slowest first when printed."""
+
+    def __init__(self, rows: list[tuple[Step, float]]) -> None:
+        self.rows = rows
+        self.total = sum(seconds for _, seconds in rows)
+
+    def __iter__(self) -> Iterator[tuple[Step, float]]:
+        return iter(self.rows)
+
+    def __str__(self) -> str:
+        lines = [f"{'ms':>9}  {'share':>6}  step"]
+        for step, seconds in sorted(self.rows, key=lambda row: -row[1]):
+            share = seconds / self.total if self.total else 0.0
+            lines.append(f"{seconds * 1e3:9.4f}  {share:6.1%}  {step.op:14} {step.phase:8} {step.where}")
+        lines.append(f"{self.total * 1e3:9.4f}  total")
+        return "\n".join(lines)

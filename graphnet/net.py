@@ -1,0 +1,439 @@
+"""``Net``: a compiled model with its parameters, optimiser state and plans."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from graphnet import init, tree
+from graphnet.backend import Backend, Executable
+from graphnet.compiler.compile import compile_graph
+from graphnet.compiler.errors import DTypeError, NameError_, PlanError, ShapeError
+from graphnet.compiler.ir import Graph, Type, is_leaf
+from graphnet.compiler.passes import Context
+from graphnet.compiler.schedule import Plan
+from graphnet.inspection import Inspection
+from graphnet.optim import Optimizer
+from graphnet.program import Program, Traced
+from graphnet.tensor import user_where
+
+MODES = ("step", "phases", "loss", "infer")
+
+
+class Arrays(MutableMapping[str, np.ndarray]):
+    """Names to live arrays. Assigning copies into the array: ``net.params[name] = values``."""
+
+    def __init__(self, arrays: dict[str, np.ndarray], kind: str) -> None:
+        self._arrays = arrays
+        self._kind = kind
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self._arrays:
+            known = ", ".join(self._arrays) or "none"
+            raise NameError_(f"{user_where()}: {self._kind} {name!r} is unknown: there are {known}")
+        return self._arrays[name]
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        target, new = self[name], np.asarray(value)
+        if new.shape != target.shape:
+            where = user_where()
+            raise ShapeError(f"{where}: {self._kind} {name!r} has shape {target.shape}, the value {new.shape}")
+        np.copyto(target, new, casting="same_kind" if new.dtype.kind == target.dtype.kind else "unsafe")
+
+    def __delitem__(self, name: str) -> None:
+        raise NameError_(f"{user_where()}: {self._kind} {name!r} belongs to the net and cannot be deleted")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    def __repr__(self) -> str:
+        rows = (f"  {n}: {a.dtype}({', '.join(map(str, a.shape))})" for n, a in self._arrays.items())
+        return "{\n" + "\n".join(rows) + "\n}"
+
+
+@dataclass(frozen=True)
+class PlanInfo:
+    """A plan the net has made: its mode, input types, seconds to compile and arena bytes."""
+
+    mode: str
+    inputs: tuple[Type, ...]
+    target: Type | None
+    seconds: float
+    plan: Plan
+
+    def __str__(self) -> str:
+        shapes = ", ".join(str(t) for t in (*self.inputs, *((self.target,) if self.target else ())))
+        return f"{self.mode}({shapes}): arena {self.plan.memory.arena:,} B, compiled in {self.seconds:.3f} s"
+
+
+@dataclass
+class _Bound:
+    """A plan with its memory and the views a call needs."""
+
+    info: PlanInfo
+    traced: Traced
+    run: Executable
+    context: Context
+    inputs: tuple[np.ndarray, ...]
+    outputs: tuple[np.ndarray, ...]
+    random: bool
+
+
+class Net(Inspection):
+    """A compiled model. See ``gn.compile`` for how to make one.
+
+    ``params``, ``states`` and ``grads`` map names to live arrays; ``optimizer`` holds the hyperparameters,
+    which may be changed between steps; ``plans`` lists the compiled plans, one for each mode and shape.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        inputs: Sequence[Type],
+        target: Type | None,
+        optimizer: Optimizer | None,
+        backend: Backend,
+        seed: int,
+        max_plans: int = 16,
+    ) -> None:
+        self.program = program
+        self.optimizer = optimizer
+        self.backend = backend
+        self.seed = seed
+        self.max_plans = max_plans
+        self.metadata: dict[str, Any] = {}
+        self.input_types = tuple(inputs)
+        self._homes: dict[str, np.ndarray] = {
+            "rng/seed": np.array(seed, np.uint64),
+            "rng/step": np.array(0, np.uint64),
+        }
+        self._params: dict[str, np.ndarray] = {}
+        self._states: dict[tuple[str, Type], np.ndarray] = {}
+        self._state_init: dict[tuple[str, Type], Any] = {}
+        self._slots: dict[str, np.ndarray] = {}
+        self._bound: dict[Any, _Bound] = {}
+        self._fast: dict[Any, _Bound] = {}
+        self._traced: dict[Any, Traced] = {}
+        self._phases: tuple[_Bound, str] | None = None
+        first = self._trace(self.input_types, target, training=False)
+        if target is None and first.outputs == tree.LEAF:
+            target = program.target_type(first.graph.outputs[0][1].out)
+        self.target_type = target
+        self.trainable = target is not None or first.graph.has("loss")
+        mode = "step" if optimizer is not None and self.trainable else "infer"
+        self._plan(mode, self.input_types, target if mode == "step" else None)
+
+    # -- plans ----------------------------------------------------------------------------------------
+
+    def _trace(self, inputs: tuple[Type, ...], target: Type | None, training: bool) -> Traced:
+        key = (inputs, target, training)
+        if key not in self._traced:
+            traced = self.program.trace(inputs, target, training)
+            self._declare(traced)
+            self._traced[key] = traced
+        return self._traced[key]
+
+    def _declare(self, traced: Traced) -> None:
+        """Give memory and initial values to what this trace declared for the first time."""
+        for name, declared in traced.params.items():
+            type_ = declared.node.out
+            if name not in self._params:
+                self._params[name] = self._initial(name, type_, declared.init, declared.where)
+            elif self._params[name].shape != type_.shape:
+                raise ShapeError(
+                    f"{declared.where}: param {name!r} has shape {self._params[name].shape} from the first "
+                    f"compilation, but {type_.shape} for these inputs"
+                )
+        for name, declared in traced.states.items():
+            key = (name, declared.node.out)
+            if key not in self._states:
+                self._states[key] = self._initial(name, key[1], declared.init, declared.where)
+                self._state_init[key] = self._states[key].copy()
+
+    def _initial(self, name: str, type_: Type, value: Any, where: object) -> np.ndarray:
+        array = self.backend.allocate(type_)
+        array[...] = init.initial_value(value, type_, self.seed, init.stream_of(name), where)
+        return array
+
+    def _plan(self, mode: str, inputs: tuple[Type, ...], target: Type | None) -> _Bound:
+        key = (mode, inputs, target)
+        if key not in self._bound:
+            if len(self._bound) >= self.max_plans:
+                shapes = ", ".join(map(str, inputs))
+                raise PlanError(
+                    f"{user_where()}: {self.program.name}: a plan for {mode}({shapes}) would be number "
+                    f"{len(self._bound) + 1}, the bound is {self.max_plans}: use fewer input shapes (pad the "
+                    f"last batch) or compile with a larger max_plans"
+                )
+            self._bound[key] = self._compile(mode, inputs, target)
+        return self._bound[key]
+
+    def _compile(self, mode: str, inputs: tuple[Type, ...], target: Type | None) -> _Bound:
+        start = time.perf_counter()
+        traced = self._trace(inputs, target, training=mode in ("step", "phases"))
+        training = mode in ("step", "phases")
+        context = Context(
+            update=self._with_updates if training and self.optimizer is not None else None,
+            keep_gradients=mode == "phases",
+            differentiate=training,
+            verify=os.environ.get("GRAPHNET_VERIFY") == "1",
+        )
+        plan = compile_graph(_for_mode(traced.graph, mode), context)
+        run = self.backend.bind(plan, self._home_map(plan), os.environ.get("GRAPHNET_CHECK") == "1")
+        names = [str(n.attrs["name"]) for n in traced.inputs]
+        if traced.target is not None and mode != "infer":
+            names.append("target")
+        arrays = tuple(run.inputs[n] if n in run.inputs else np.empty(0) for n in names)
+        outputs = tuple(a for n, a in run.outputs.items() if n.startswith("output"))
+        info = PlanInfo(mode, inputs, target, time.perf_counter() - start, plan)
+        return _Bound(info, traced, run, context, arrays, outputs, "rng/step" in plan.leaves)
+
+    def _with_updates(self, graph: Graph) -> Graph:
+        """The graph with the optimiser's updates of every parameter that has a gradient."""
+        if self.optimizer is None:
+            return graph
+        grads = {n[5:]: node for n, node in graph.outputs if n.startswith("grad/")}
+        leaves = {str(n.attrs["name"]): n for n in graph.leaves() if is_leaf(n)}
+        params = {name: leaves[name] for name in grads}
+        # last parameters first: their gradients are ready first
+        backwards = dict(reversed(params.items()))
+        found = self.optimizer.updates(backwards, {n: grads[n] for n in backwards})
+        return graph.with_results(updates=(*graph.updates, *found))
+
+    def _home_map(self, plan: Plan) -> dict[str, np.ndarray]:
+        """Memory for each leaf of a plan that outlives it."""
+        homes = dict(self._homes)
+        for node in plan.graph.leaves():
+            role, name, type_ = node.attrs["role"], str(node.attrs["name"]), node.out
+            if role == "param":
+                homes[name] = self._params[name]
+            elif role == "state":
+                homes[name] = self._params.get(name, self._states.get((name, type_), np.empty(0)))
+            elif role in ("slot", "hyper"):
+                if name not in self._slots:
+                    self._slots[name] = self.backend.allocate(type_)
+                    if role == "slot" and self.optimizer is not None:
+                        self._slots[name][...] = self.optimizer.slot_init(name)
+                homes[name] = self._slots[name]
+        return homes
+
+    def plan_for(self, *specs: Any, mode: str = "infer", target: Any = None) -> PlanInfo:
+        """Make the plan for these input specs ahead of its first use (and so that ``save`` keeps it)."""
+        from graphnet.program import spec_of
+
+        if mode not in MODES:
+            raise PlanError(f"{user_where()}: plan_for: mode {mode!r} is unknown: use one of {', '.join(MODES)}")
+        kind = spec_of(target).type if target is not None else None
+        return self._plan(mode, tuple(spec_of(s).type for s in specs), kind).info
+
+    @property
+    def plans(self) -> tuple[PlanInfo, ...]:
+        """Every plan made so far, in order; at most ``max_plans``."""
+        return tuple(bound.info for bound in self._bound.values())
+
+    # -- calls ----------------------------------------------------------------------------------------
+
+    def _prepare(self, mode: str, args: tuple[Any, ...], with_target: bool) -> _Bound:
+        """Find or make the plan for these arguments and copy them in."""
+        arrays = [np.asarray(a) for a in args]
+        key = (mode, *((a.shape, a.dtype) for a in arrays))
+        bound = self._fast.get(key)
+        if bound is None:
+            bound = self._fast[key] = self._resolve(mode, arrays, with_target)
+        for target, value in zip(bound.inputs, arrays, strict=False):
+            if target.size:
+                np.copyto(target, value, casting="unsafe")
+        return bound
+
+    def _resolve(self, mode: str, arrays: list[np.ndarray], with_target: bool) -> _Bound:
+        count = len(self.input_types)
+        expected = count + (1 if with_target and self.target_type is not None else 0)
+        if len(arrays) != expected:
+            raise PlanError(
+                f"{user_where()}: {self.program.name}: {mode} takes {expected} arrays "
+                f"({count} inputs{', 1 target' if expected > count else ''}), got {len(arrays)}"
+            )
+        names = getattr(self.program, "names", [f"input {i}" for i in range(count)])
+        inputs = tuple(
+            _fitting(name, t, a) for name, t, a in zip(names, self.input_types, arrays, strict=False)
+        )
+        target = None
+        if expected > count:
+            target = self._target(inputs, arrays[count])
+        return self._plan(mode, inputs, target)
+
+    def _target(self, inputs: tuple[Type, ...], value: np.ndarray) -> Type:
+        """The target's type: the loss's default, or floats of the output's shape (one-hot, probabilities)."""
+        output = self._trace(inputs, None, training=False).graph.outputs[0][1].out
+        default = self.program.target_type(output) or output
+        if default.dtype.startswith("int") and value.shape == output.shape and value.ndim:
+            return Type(output.shape, output.dtype)
+        if not np.can_cast(value.dtype, default.dtype, "same_kind"):
+            raise DTypeError(
+                f"{user_where()}: {self.program.loss_name or 'loss'}: the target is {value.dtype}, need "
+                f"{default.dtype}: convert it with .astype('{default.dtype}')"
+            )
+        return Type(value.shape, default.dtype)
+
+    def _advance(self, bound: _Bound) -> None:
+        if bound.random:
+            self._homes["rng/step"] += np.uint64(1)
+
+    def _load_hyper(self) -> None:
+        for name, value in self._optimizer().hyper.items():
+            slot = self._slots.get(f"optimizer/{name}")
+            if slot is not None:
+                slot[...] = value
+
+    def _optimizer(self) -> Optimizer:
+        if self.optimizer is None:
+            raise PlanError(f"{user_where()}: {self.program.name} was compiled without an optimizer: pass optimizer=")
+        return self.optimizer
+
+    def _needs_loss(self) -> None:
+        if not self.trainable:
+            raise PlanError(f"{user_where()}: {self.program.name} was compiled without a loss: pass loss=")
+
+    def __call__(self, *args: Any) -> Any:
+        """Inference on arrays: dropout off, nothing kept for gradients. Returns new arrays."""
+        bound = self._prepare("infer", args, with_target=False)
+        bound.run.run()
+        self._advance(bound)
+        if bound.traced.outputs == tree.LEAF:
+            return bound.outputs[0].copy()
+        return tree.unflatten(bound.traced.outputs, [a.copy() for a in bound.outputs])
+
+    def step(self, *args: Any) -> float:
+        """One training step: forward, backward and update. Returns the loss before the update."""
+        self._needs_loss()
+        self._optimizer()
+        bound = self._prepare("step", args, with_target=True)
+        self._load_hyper()
+        bound.run.run()
+        self._advance(bound)
+        return float(bound.run.outputs["loss"])
+
+    def loss(self, *args: Any) -> float:
+        """The loss in inference mode; nothing is updated but states."""
+        self._needs_loss()
+        bound = self._prepare("loss", args, with_target=True)
+        bound.run.run()
+        self._advance(bound)
+        return float(bound.run.outputs["loss"])
+
+    def forward(self, *args: Any) -> Any:
+        """The first phase of a training step; returns the model's output (of the training graph)."""
+        self._needs_loss()
+        arrays = [np.asarray(a) for a in args]
+        inputs = tuple(_fitting(n, t, a) for n, t, a in zip(self._names(), self.input_types, arrays, strict=True))
+        default = None
+        if self.target_type is not None:
+            output = self._trace(inputs, None, training=False).graph.outputs[0][1].out
+            default = self.program.target_type(output)
+        bound = self._plan("phases", inputs, default)
+        return self._run_forward(bound, arrays)
+
+    def _names(self) -> list[str]:
+        return list(getattr(self.program, "names", [f"input {i}" for i in range(len(self.input_types))]))
+
+    def _run_forward(self, bound: _Bound, arrays: Sequence[np.ndarray]) -> Any:
+        for target, value in zip(bound.inputs, arrays, strict=False):
+            np.copyto(target, value, casting="unsafe")
+        bound.run.run("forward")
+        self._phases = (bound, "forward")
+        copies = [a.copy() for a in bound.outputs]
+        return copies[0] if bound.traced.outputs == tree.LEAF else tree.unflatten(bound.traced.outputs, copies)
+
+    def backward(self, *target: Any) -> float:
+        """The second phase: loss and gradients of the last ``forward``. Returns the loss."""
+        bound = self._phase("backward", ("forward", "backward"))
+        if self.target_type is not None:
+            if len(target) != 1:
+                raise PlanError(f"{user_where()}: backward takes the target of the batch given to forward")
+            value = np.asarray(target[0])
+            kind = self._target(bound.info.inputs, value)
+            if kind != bound.info.target:
+                given = bound.inputs[: len(self.input_types)]
+                bound = self._plan("phases", bound.info.inputs, kind)
+                self._run_forward(bound, given)
+            np.copyto(bound.inputs[-1], value, casting="unsafe")
+        bound.run.run("backward")
+        self._phases = (bound, "backward")
+        return float(bound.run.outputs["loss"])
+
+    def update(self) -> None:
+        """The third phase: apply the gradients of the last ``backward``."""
+        self._optimizer()
+        bound = self._phase("update", ("backward",))
+        self._load_hyper()
+        bound.run.run("update")
+        self._advance(bound)
+        self._phases = (bound, "update")
+
+    def _phase(self, wanted: str, allowed: Sequence[str]) -> _Bound:
+        if self._phases is None or self._phases[1] not in allowed:
+            raise PlanError(f"{user_where()}: {wanted}: call {allowed[0]} first: the order is forward, backward, update")
+        return self._phases[0]
+
+    # -- state ----------------------------------------------------------------------------------------
+
+    @property
+    def params(self) -> Arrays:
+        """Parameters by name, live."""
+        return Arrays(self._params, "parameter")
+
+    @property
+    def states(self) -> Arrays:
+        """States by name, live, as the compiled shapes have them."""
+        return Arrays({name: array for (name, _), array in reversed(self._states.items())}, "state")
+
+    @property
+    def grads(self) -> Arrays:
+        """Gradients by parameter name after ``backward``; ``step`` keeps none."""
+        if self._phases is None or self._phases[1] == "forward":
+            raise PlanError(f"{user_where()}: grads: there are none before net.backward(y); net.step keeps none")
+        outputs = self._phases[0].run.outputs
+        return Arrays({n[5:]: a for n, a in outputs.items() if n.startswith("grad/")}, "gradient")
+
+    @property
+    def slots(self) -> Arrays:
+        """Optimiser slots by name, live."""
+        return Arrays({n: a for n, a in self._slots.items()}, "slot")
+
+    def reset_states(self) -> None:
+        """Put every state back to its initial value."""
+        for key, initial in self._state_init.items():
+            self._states[key][...] = initial
+
+
+def _for_mode(graph: Graph, mode: str) -> Graph:
+    """The results a mode needs."""
+    if mode == "infer":
+        return graph.with_results(outputs=[(n, v) for n, v in graph.outputs if n != "loss"])
+    if mode == "phases":
+        return graph
+    return graph.with_results(outputs=[(n, v) for n, v in graph.outputs if n == "loss"])
+
+
+def _fitting(name: str, expected: Type, value: np.ndarray) -> Type:
+    """The plan's type for an input array; raises one line if its axes or dtype do not fit."""
+    if value.ndim != expected.ndim:
+        raise ShapeError(
+            f"{user_where()}: input {name!r} has shape {value.shape}, the net was compiled for {expected.shape}"
+        )
+    if not np.can_cast(value.dtype, expected.dtype, "same_kind"):
+        raise DTypeError(
+            f"{user_where()}: input {name!r} is {value.dtype}, the net was compiled for {expected.dtype}: "
+            f"convert it with .astype('{expected.dtype}')"
+        )
+    return Type(value.shape, expected.dtype)
+
+

@@ -1,0 +1,69 @@
+"""Operators and methods of ``Tensor``, set here because they are the public functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from graphnet import functions as F  # noqa: N812 - the field's customary name
+from graphnet.tensor import Tensor
+
+BINARY: dict[str, Callable[..., Any]] = {
+    "add": F.add,
+    "sub": F.subtract,
+    "mul": F.multiply,
+    "truediv": F.divide,
+    "floordiv": F.floor_divide,
+    "mod": F.mod,
+    "pow": F.power,
+    "matmul": F.matmul,
+    "and": F.logical_and,
+    "or": F.logical_or,
+    "xor": F.logical_xor,
+}
+COMPARE = {
+    "lt": F.less,
+    "le": F.less_equal,
+    "gt": F.greater,
+    "ge": F.greater_equal,
+    "eq": F.equal,
+    "ne": F.not_equal,
+}
+METHODS = (
+    "reshape transpose sum mean max min prod var std argmax argmin cumsum any all astype swapaxes squeeze "
+    "flatten ravel clip sort argsort repeat take dot round"
+).split()
+
+
+def _reflected(function: Callable[..., Any]) -> Callable[..., Any]:
+    def operator(self: Tensor, other: Any) -> Any:
+        return function(other, self)
+
+    return operator
+
+
+def _shape_method(function: Callable[..., Any]) -> Callable[..., Any]:
+    """reshape and transpose take their sizes as one tuple or one by one."""
+
+    def method(self: Tensor, *sizes: Any) -> Any:
+        if len(sizes) == 1 and (sizes[0] is None or isinstance(sizes[0], (tuple, list))):
+            return function(self, sizes[0])
+        return function(self, sizes) if sizes else function(self)
+
+    return method
+
+
+def install() -> None:
+    """Give Tensor its operators and methods; called once when graphnet is imported."""
+    for name, function in BINARY.items():
+        setattr(Tensor, f"__{name}__", function)
+        setattr(Tensor, f"__r{name}__", _reflected(function))
+    for name, function in COMPARE.items():
+        setattr(Tensor, f"__{name}__", function)
+    unary = {"__neg__": F.negative, "__abs__": F.abs, "__invert__": F.logical_not, "__getitem__": F.getitem}
+    for name, function in unary.items():
+        setattr(Tensor, name, function)
+    for name in METHODS:
+        function = getattr(F, name)
+        setattr(Tensor, name, _shape_method(function) if name in ("reshape", "transpose") else function)
+    Tensor.T = property(F.transpose)  # type: ignore[attr-defined]

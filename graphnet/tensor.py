@@ -1,0 +1,201 @@
+"""Traced tensors: thin wrappers around graph nodes that behave as NumPy arrays do while a model is traced.
+
+``traced`` turns a function on nodes into a public one: it finds the user's line, converts operands, and
+words errors so that they start with that line.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn, TypeVar
+
+import numpy as np
+
+from graphnet.compiler import build as b
+from graphnet.compiler.errors import DTypeError, GraphnetError, TraceError
+from graphnet.compiler.ir import ITEMSIZE, Constant, Node, Type, Where, make
+
+_HERE = os.path.dirname(os.path.abspath(__file__))
+_INSIDE = tuple(
+    os.path.join(folder, "")
+    for folder in (
+        _HERE,
+        os.path.dirname(os.path.abspath(sys.modules["graphnet.compiler"].__file__ or "")),
+        os.path.dirname(os.path.abspath(sys.modules["graphnet.compiler.ops"].__file__ or "")),
+    )
+)
+_MODELS = os.path.join(_HERE, "models", "")
+
+
+def user_where(scope: str = "") -> Where:
+    """The innermost stack frame outside graphnet: the user's line."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and _is_inside(frame.f_code.co_filename):
+        frame = frame.f_back
+    return Where(_display(frame.f_code.co_filename), frame.f_lineno, scope)
+
+
+@functools.cache
+def _is_inside(file: str) -> bool:
+    return (file.startswith(_INSIDE) and not file.startswith(_MODELS)) or file.startswith("<frozen")
+
+
+@functools.cache
+def _display(file: str) -> str:
+    """Files below the working folder by their relative path, others as they are."""
+    relative = os.path.relpath(file) if os.path.isabs(file) else file
+    return file if relative.startswith("..") else relative
+
+
+def constant(array: Any) -> Node:
+    """A literal node from a host array; dtypes graphnet lacks are converted or refused."""
+    host = np.asarray(array)
+    dtype = {"float16": "float32", "int8": "int32", "int16": "int32", "uint16": "int32"}.get(
+        host.dtype.name, host.dtype.name
+    )
+    if dtype not in ITEMSIZE:
+        raise DTypeError(f"{b.current_where()}: an array of dtype {host.dtype} cannot be used in a model")
+    host = np.ascontiguousarray(host, dtype=dtype).reshape(host.shape)
+    value = Constant(host.tobytes(), host.shape, dtype)
+    return make("constant", (), {"value": value}, Type(host.shape, dtype), b.current_where())
+
+
+class Tensor:
+    """A value in a traced graph: shape and dtype are known, its numbers only when the compiled net runs.
+
+    Arithmetic, comparisons, indexing, ``len``, iteration and NumPy functions work as on arrays. Asking for
+    the numbers (``if t:``, ``float(t)``, ``np.asarray(t)``) raises TraceError naming the line.
+    """
+
+    __slots__ = ("node",)
+    __array_priority__ = 1000.0
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.node.shape
+
+    @property
+    def dtype(self) -> str:
+        return self.node.dtype
+
+    @property
+    def ndim(self) -> int:
+        return self.node.ndim
+
+    @property
+    def size(self) -> int:
+        return self.node.out.size
+
+    def __repr__(self) -> str:
+        return f"Tensor({self.node.out}, {self.node.op} at {self.node.where})"
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TraceError(f"{user_where()}: a scalar tensor has no length")
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self[i] for i in range(len(self)))
+
+    __hash__ = object.__hash__
+
+    def _refuse(self, what: str, remedy: str) -> NoReturn:
+        raise TraceError(
+            f"{user_where()}: {what} of a traced tensor {self.node.out}: its value is not known while the model "
+            f"is traced; {remedy}"
+        )
+
+    def __bool__(self) -> bool:
+        self._refuse(
+            "a Python truth value (`if`, `while`, `and`, `or`, `not`)",
+            "use gn.where(condition, a, b), gn.cond(condition, then, otherwise) or gn.while_loop",
+        )
+
+    def __float__(self) -> float:
+        self._refuse("float()", "keep it a tensor, or return it and read it from the compiled net's result")
+
+    def __int__(self) -> int:
+        self._refuse("int()", "keep it a tensor, or pass the number as a Python argument of the model")
+
+    __index__ = __int__
+
+    def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray:
+        self._refuse("a NumPy array", "use gn functions or NumPy ufuncs, which are traced")
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        from graphnet import numpy_protocol
+
+        return numpy_protocol.ufunc(ufunc, method, inputs, kwargs)
+
+    def __array_function__(self, func: Callable[..., Any], types: Any, args: Any, kwargs: Any) -> Any:
+        from graphnet import numpy_protocol
+
+        return numpy_protocol.function(func, args, kwargs)
+
+
+def is_tensor(value: object) -> bool:
+    return isinstance(value, Tensor)
+
+
+def to_node(value: Any) -> Any:
+    """Tensors and arrays to nodes, also inside lists and tuples; everything else as it is."""
+    if isinstance(value, Tensor):
+        return value.node
+    if isinstance(value, (np.ndarray, np.generic)):
+        return constant(value)
+    if type(value) in (list, tuple):
+        return type(value)(to_node(v) for v in value)
+    return value
+
+
+def as_node(value: Any, dtype: str = "float32") -> Node:
+    """A node for a tensor, array, number or nested list of numbers."""
+    found = to_node(value)
+    if isinstance(found, Node):
+        return found
+    if isinstance(found, (bool, int, float)):
+        kind = dtype if isinstance(found, float) else "bool" if isinstance(found, bool) else "int32"
+        return b.scalar(found, kind)
+    return constant(np.asarray(value))
+
+
+def to_tensor(value: Any) -> Any:
+    """Nodes to tensors, also inside lists and tuples."""
+    if isinstance(value, Node):
+        return Tensor(value)
+    if type(value) in (list, tuple):
+        return type(value)(to_tensor(v) for v in value)
+    return value
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def traced(function: F) -> F:
+    """Make a function on nodes public: operands may be tensors, arrays or numbers; results are tensors."""
+
+    @functools.wraps(function)
+    def public(*args: Any, **kwargs: Any) -> Any:
+        if b.inside():
+            return function(*args, **kwargs)
+        from graphnet.trace import current_scope
+
+        where = user_where(current_scope())
+        with b.at(where, enter=True):
+            try:
+                nodes = [to_node(a) for a in args]
+                named = {key: to_node(value) for key, value in kwargs.items()}
+                return to_tensor(function(*nodes, **named))
+            except GraphnetError as error:
+                message = str(error)
+                if message.startswith(f"{where}: "):
+                    raise type(error)(message) from None
+                raise type(error)(f"{where}: {function.__name__}: {message}") from None
+
+    return public  # type: ignore[return-value]

@@ -1,0 +1,123 @@
+"""What every test may use: golden files, real data, the `gpu` marker, and repeatable hypothesis runs."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+TESTS = Path(__file__).resolve().parent
+
+# The same examples in every run, so that a red build is red again on the next machine. To look for new ones:
+# pytest --hypothesis-profile thorough
+hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True, max_examples=40)
+hypothesis.settings.register_profile("thorough", deadline=None, max_examples=1000)
+hypothesis.settings.load_profile("repeatable")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-golden",
+        action="store_true",
+        help="run only the tests that use golden files, and write those files instead of comparing",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Stop at once, with the remedy, where `graphnet` is only the checkout's folder, not installed."""
+    spec = importlib.util.find_spec("graphnet")
+    folders = spec.submodule_search_locations if spec else None
+    # Asked of the finders, so that a graphnet that fails at import fails in the tests and not here.
+    if not any(finder.find_spec("graphnet.compiler", folders) for finder in sys.meta_path):
+        remedy = "run `make venv`, or pip install -e '.[dev]'"
+        raise pytest.UsageError(f"graphnet is not installed for this Python: {remedy}")
+
+
+def pytest_report_header() -> str:
+    spec = importlib.util.find_spec("graphnet")
+    data = os.environ.get("GRAPHNET_DATA") or "(GRAPHNET_DATA is unset)"
+    return f"graphnet: {spec.origin if spec else None}, data: {data}"
+
+
+def why_no_gpu() -> str | None:
+    """The reason that CUDA cannot be used here, or None where it can."""
+    try:
+        import cupy
+    except ImportError as error:
+        return f"CuPy cannot be imported: {error}"
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        return f"no CUDA device: {error}"
+    return None if count else "no CUDA device"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if "data_dir" in getattr(item, "fixturenames", ()):
+            item.add_marker("real_data")
+    on_gpu = [item for item in items if item.get_closest_marker("gpu")]
+    if on_gpu and (reason := why_no_gpu()):
+        for item in on_gpu:
+            item.add_marker(pytest.mark.skip(reason=reason))
+    if config.getoption("--update-golden"):
+        others = [item for item in items if "golden" not in getattr(item, "fixturenames", ())]
+        items[:] = [item for item in items if item not in others]
+        config.hook.pytest_deselected(items=others)
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Compares text with the file of that name in `folder`, byte for byte, or writes it on `update`."""
+
+    folder: Path
+    update: bool
+
+    def __call__(self, name: str, text: str) -> None:
+        __tracebackhide__ = True
+        path = self.folder / name
+        new = text.encode()
+        if self.update:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(new)
+            return
+        remedy = "if the change is meant, run `make golden` (pytest --update-golden) and read the diff"
+        if not path.is_file():
+            pytest.fail(f"golden file {name} does not exist: {remedy}", pytrace=False)
+        old = path.read_bytes()
+        if old != new:
+            pytest.fail(
+                f"golden file {name} differs: {remedy}\n{unified_diff(name, old, new)}", pytrace=False
+            )
+
+
+def unified_diff(name: str, old: bytes, new: bytes) -> str:
+    """The diff of two texts; lines that look alike but differ (line ends, odd bytes) are shown escaped."""
+    before, after = (text.decode(errors="backslashreplace").split("\n") for text in (old, new))
+    lines = difflib.unified_diff(before, after, f"tests/golden/{name}", "this run", lineterm="")
+    return "\n".join(line.replace("\r", "\\r") for line in lines)
+
+
+@pytest.fixture(scope="session")
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """`golden(name, text)` fails with a diff unless text equals tests/golden/NAME byte for byte."""
+    return Golden(TESTS / "golden", request.config.getoption("--update-golden"))
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder with the real data sets; the test is skipped where there is none."""
+    value = os.environ.get("GRAPHNET_DATA")
+    if not value:
+        pytest.skip("needs real data: set GRAPHNET_DATA to the folder that holds it")
+    path = Path(value).resolve()
+    if not path.is_dir():
+        pytest.skip(f"needs real data: GRAPHNET_DATA={value} is not a folder")
+    return path
