@@ -14,7 +14,7 @@ from graphnet.compiler.errors import CompileError
 from graphnet.compiler.ir import NOWHERE, Graph, Node, Type, Where, is_leaf, make
 from graphnet.compiler.memory import plan_memory
 from graphnet.compiler.order import PHASES, Order, is_view, order
-from graphnet.compiler.program import clashes, fused_program, renamed, reuse_operands
+from graphnet.compiler.program import clashes, fused_program, overlaps, renamed, reuse_operands
 from graphnet.compiler.record import REGISTRY, lookup
 from graphnet.compiler.schedule import END, Array, Fused, Kernel, Plan, Step, Storage
 from graphnet.compiler.strides import contiguous_strides, matrix_ready, view
@@ -161,7 +161,7 @@ class Lowering:
         if node.op == "matmul":
             inputs = [self._matrix(a, node.where, steps) for a in inputs]
         out = self.result(node, node.out, dest)
-        if any(a.storage == out.storage for a in inputs) and not (record.in_place and out in inputs):
+        if any(overlaps(a, out) for a in inputs) and not (record.in_place and out in inputs):
             out = self.allocate(node.out, "temp", node.op, node.where)
         wanted = record.scratch([i.out for i in node.inputs], node.attrs) if record.scratch else 0
         for array in (*inputs, out):

@@ -62,9 +62,20 @@ def overwrites_safely(program: Sequence[Instruction], operand: int, output: int)
 def clashes(program: Sequence[Instruction], inputs: Sequence[Array], out: Array, index: int) -> bool:
     """True if writing output ``index`` to ``out`` would destroy an operand that is still to be read."""
     return any(
-        a.storage == out.storage
-        and (not _same_elements(a, out) or not overwrites_safely(program, operand, index))
+        overlaps(a, out) and (not _same_elements(a, out) or not overwrites_safely(program, operand, index))
         for operand, a in enumerate(inputs)
+    )
+
+
+def overlaps(a: Array, c: Array) -> bool:
+    """True unless the arrays are known to be apart: other storages, or other slots of one loop's storage."""
+    if a.storage != c.storage:
+        return False
+    if a.offset != c.offset or len(a.terms) != len(c.terms):
+        return True
+    return not any(
+        (s.loop, s.stride, s.modulo) == (t.loop, t.stride, t.modulo) and (s.shift - t.shift) % s.modulo
+        for s, t in zip(a.terms, c.terms, strict=True)
     )
 
 

@@ -140,11 +140,13 @@ Key = tuple[int, int]
 
 
 def _between(shape: Shape, key: Key, low: float, high: float) -> np.ndarray:
-    return low + (high - low) * philox_uniform(*key, shape, "float32").astype("float64")
+    drawn: np.ndarray = philox_uniform(*key, shape, "float32").astype("float64")
+    return low + (high - low) * drawn
 
 
 def _gaussian(shape: Shape, key: Key, mean: float, std: float) -> np.ndarray:
-    return mean + std * philox_normal(*key, shape, "float64")
+    drawn: np.ndarray = philox_normal(*key, shape, "float64")
+    return mean + std * drawn
 
 
 def _symmetric(shape: Shape, key: Key, variance: float) -> np.ndarray:
@@ -178,8 +180,9 @@ def _orthogonal(shape: Shape, key: Key, gain: float) -> np.ndarray:
 def _identity(shape: Shape, key: Key, gain: float) -> np.ndarray:
     _matrix_like("identity", shape)
     values = np.zeros(shape)
-    index = np.arange(min(shape[:2]))
-    values[(index, index, *(k // 2 for k in shape[2:]))] = gain
+    centre = tuple(k // 2 for k in shape[2:])
+    for i in range(min(shape[:2])):
+        values[(i, i, *centre)] = gain
     return values
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from graphnet import functions as F  # noqa: N812 - the field's customary name
 from graphnet.compiler.errors import TraceError
+from graphnet.operators import boolean_only
 from graphnet.tensor import user_where
 
 # NumPy name -> graphnet name where they differ
@@ -22,17 +24,18 @@ RENAMED = {
     "concatenate": "concat",
     "amax": "max",
     "amin": "min",
-    "bitwise_and": "logical_and",
-    "bitwise_or": "logical_or",
-    "bitwise_xor": "logical_xor",
-    "invert": "logical_not",
-    "fmax": "maximum",
-    "fmin": "minimum",
     "float_power": "power",
     "acos": "arccos",
     "asin": "arcsin",
     "atan": "arctan",
     "pow": "power",
+}
+
+BITWISE = {
+    "bitwise_and": ("&", "logical_and"),
+    "bitwise_or": ("|", "logical_or"),
+    "bitwise_xor": ("^", "logical_xor"),
+    "invert": ("~", "logical_not"),
 }
 
 
@@ -55,9 +58,17 @@ def ufunc(function: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: dict
     if method != "__call__" or any(v is not None for v in kwargs.values()):
         extra = ", ".join(kwargs) or method
         raise TraceError(f"{user_where()}: np.{function.__name__}: {extra} is not supported on a traced tensor")
+    if function.__name__ in BITWISE:
+        symbol, name = BITWISE[function.__name__]
+        return boolean_only(symbol, _find(name))(*inputs)
     return _find(function.__name__)(*inputs)
 
 
 def function(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """``np.sum(t, axis=1)``, ``np.concatenate([t, u])``."""
-    return _find(func.__name__)(*args, **kwargs)
+    found = _find(func.__name__)
+    try:
+        inspect.signature(found).bind(*args, **kwargs)
+    except TypeError as error:
+        raise TraceError(f"{user_where()}: np.{func.__name__} on a traced tensor: {error}") from None
+    return found(*args, **kwargs)

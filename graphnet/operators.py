@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from graphnet import functions as F  # noqa: N812 - the field's customary name
-from graphnet.tensor import Tensor
+from graphnet.compiler.errors import DTypeError
+from graphnet.tensor import Tensor, user_where
 
 BINARY: dict[str, Callable[..., Any]] = {
     "add": F.add,
@@ -17,10 +18,8 @@ BINARY: dict[str, Callable[..., Any]] = {
     "mod": F.mod,
     "pow": F.power,
     "matmul": F.matmul,
-    "and": F.logical_and,
-    "or": F.logical_or,
-    "xor": F.logical_xor,
 }
+LOGICAL: dict[str, Callable[..., Any]] = {"and": F.logical_and, "or": F.logical_or, "xor": F.logical_xor}
 COMPARE = {
     "lt": F.less,
     "le": F.less_equal,
@@ -42,6 +41,21 @@ def _reflected(function: Callable[..., Any]) -> Callable[..., Any]:
     return operator
 
 
+def boolean_only(symbol: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """``&``, ``|``, ``^`` and ``~`` on truth values; on integers they would mean bits, which graphnet lacks."""
+
+    def operator(*operands: Any) -> Any:
+        for value in operands:
+            if isinstance(value, Tensor) and value.dtype != "bool":
+                raise DTypeError(
+                    f"{user_where()}: {symbol}: needs truth values, got {value.dtype}: compare first, or use "
+                    f"gn.logical_and, gn.logical_or, gn.logical_not"
+                )
+        return function(*operands)
+
+    return operator
+
+
 def _shape_method(function: Callable[..., Any]) -> Callable[..., Any]:
     """reshape and transpose take their sizes as one tuple or one by one."""
 
@@ -58,9 +72,19 @@ def install() -> None:
     for name, function in BINARY.items():
         setattr(Tensor, f"__{name}__", function)
         setattr(Tensor, f"__r{name}__", _reflected(function))
+    for name, function in LOGICAL.items():
+        checked = boolean_only(name, function)
+        setattr(Tensor, f"__{name}__", checked)
+        setattr(Tensor, f"__r{name}__", _reflected(checked))
     for name, function in COMPARE.items():
         setattr(Tensor, f"__{name}__", function)
-    unary = {"__neg__": F.negative, "__abs__": F.abs, "__invert__": F.logical_not, "__getitem__": F.getitem}
+    unary = {
+        "__neg__": F.negative,
+        "__pos__": lambda self: self,
+        "__abs__": F.abs,
+        "__invert__": boolean_only("~", F.logical_not),
+        "__getitem__": F.getitem,
+    }
     for name, function in unary.items():
         setattr(Tensor, name, function)
     for name in METHODS:

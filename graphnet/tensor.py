@@ -14,6 +14,7 @@ from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 
+import graphnet.compiler.ops
 from graphnet.compiler import build as b
 from graphnet.compiler.errors import DTypeError, GraphnetError, TraceError
 from graphnet.compiler.ir import ITEMSIZE, Constant, Node, Type, Where, make
@@ -23,8 +24,7 @@ _INSIDE = tuple(
     os.path.join(folder, "")
     for folder in (
         _HERE,
-        os.path.dirname(os.path.abspath(sys.modules["graphnet.compiler"].__file__ or "")),
-        os.path.dirname(os.path.abspath(sys.modules["graphnet.compiler.ops"].__file__ or "")),
+        os.path.dirname(os.path.abspath(graphnet.compiler.__file__ or "")),
     )
 )
 _MODELS = os.path.join(_HERE, "models", "")
@@ -125,6 +125,12 @@ class Tensor:
 
     __index__ = __int__
 
+    def __setitem__(self, key: Any, value: Any) -> NoReturn:
+        raise TraceError(
+            f"{user_where()}: a tensor cannot be changed in place: use gn.where(condition, new, old) or "
+            f"gn.scatter_add(x, indices, updates), which return a new one"
+        )
+
     def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray:
         self._refuse("a NumPy array", "use gn functions or NumPy ufuncs, which are traced")
 
@@ -144,11 +150,13 @@ def is_tensor(value: object) -> bool:
 
 
 def to_node(value: Any) -> Any:
-    """Tensors and arrays to nodes, also inside lists and tuples; everything else as it is."""
+    """Tensors and arrays to nodes, also inside lists and tuples; NumPy scalars count as Python numbers."""
     if isinstance(value, Tensor):
         return value.node
-    if isinstance(value, (np.ndarray, np.generic)):
+    if isinstance(value, np.ndarray):
         return constant(value)
+    if isinstance(value, np.generic):
+        return value.item()
     if type(value) in (list, tuple):
         return type(value)(to_node(v) for v in value)
     return value
@@ -162,7 +170,8 @@ def as_node(value: Any, dtype: str = "float32") -> Node:
     if isinstance(found, (bool, int, float)):
         kind = dtype if isinstance(found, float) else "bool" if isinstance(found, bool) else "int32"
         return b.scalar(found, kind)
-    return constant(np.asarray(value))
+    host = np.asarray(value)
+    return constant(host.astype(dtype) if host.dtype.kind == "f" else host)
 
 
 def to_tensor(value: Any) -> Any:

@@ -21,9 +21,10 @@ from typing import Any
 
 import numpy as np
 
+from graphnet.api import compile
 from graphnet.compiler.errors import DataError, FileError, GraphnetError, NumericsError
 from graphnet.data import Dataset, Text, minibatches, sequences
-from graphnet.net import Net, compile, load
+from graphnet.net import Net
 from graphnet.trace import spec
 
 Recipe = Mapping[str, Any]
@@ -119,17 +120,11 @@ class Run:
         return spec((self.batch_size, *x.shape[1:]), x.dtype)
 
     @classmethod
-    def resume(
-        cls,
-        path: str | os.PathLike[str],
-        recipe: Recipe,
-        data: Dataset | Text,
-        *,
-        device: str = "cpu",
-        backend: str = "auto",
-    ) -> Run:
-        """Go on from a file that ``save`` wrote; the rest of the run is that of an unbroken one, bit for bit."""
-        net = load(path, device=device, backend=backend)
+    def resume(cls, net: Net, recipe: Recipe, data: Dataset | Text) -> Run:
+        """Go on with a net loaded from a file that ``save`` wrote; the rest equals that of an unbroken run.
+
+        Raises FileError for a net that was saved otherwise, DataError for data that do not fit it.
+        """
         run = cls.__new__(cls)
         try:
             saved = net.metadata["run"]
@@ -137,12 +132,11 @@ class Run:
             run.batch_size, run.epoch = int(saved["batch_size"]), int(saved["epoch"])
             run.history = [Report(**row) for row in saved["history"]]
         except (KeyError, TypeError, ValueError):
-            raise FileError(f"{path}: not a file of a training run: it was saved by another program") from None
-        vocabulary = net.metadata.get("vocabulary")
-        if isinstance(data, Text) and vocabulary != data.vocabulary:
+            raise FileError("the file was not saved by a training run: start one without it") from None
+        if isinstance(data, Text) and net.metadata.get("vocabulary") != data.vocabulary:
             raise DataError(
-                f"{path}: was trained on a text with other characters than {data.name}: train on that text, or "
-                f"anew without loading"
+                f"the net was trained on a text with other characters than {data.name}: go on with that text, or "
+                f"start anew"
             )
         run.net = net
         return run

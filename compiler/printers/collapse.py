@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from graphnet.compiler.ir import Graph, Node, is_leaf, users
@@ -13,6 +13,7 @@ from graphnet.compiler.ops.control import bodies
 from graphnet.compiler.order import phase_of, step_of
 from graphnet.compiler.printers.numbering import is_bookkeeping, number, operations
 
+_Key = tuple[str, str]
 _OWNED = ("param", "state", "slot")
 
 
@@ -60,29 +61,32 @@ def call_of(node: Node, depth: int) -> str:
 
 def groups(graph: Graph, depth: int) -> list[Group]:
     """The lines of a folded graph, operands before users where calls do not interleave."""
-    phase = phase_of(graph)
-    shown = number(graph).shown
     reads = users(graph.nodes())
-    nodes = [*shown, *(n for n in reads if n.op == "get")]
-    key: dict[Node, tuple[str, str]] = {}
+    nodes = [*number(graph).shown, *(n for n in reads if n.op == "get")]
+    key = _keys(graph, depth, nodes, reads)
+    members: dict[_Key | Node, list[Node]] = {}
+    for node in nodes:
+        found = key.get(node)
+        members.setdefault(found if found and found[0] else step_of(node), []).append(node)
+    rank = {n: i for i, n in enumerate(nodes)}
+    made = [Group(*(k if isinstance(k, tuple) else ("", "")), tuple(m)) for k, m in members.items()]
+    return sorted(made, key=lambda g: max(rank[step_of(n)] for n in g.nodes))
+
+
+def _keys(graph: Graph, depth: int, nodes: Sequence[Node], reads: Mapping[Node, list[Node]]) -> dict[Node, _Key]:
+    """Call and phase of the nodes that have one; parameters, slots and constants go with those that read them."""
+    phase = phase_of(graph)
+    key: dict[Node, _Key] = {}
     for node in nodes:
         if not is_bookkeeping(node):
-            key[node] = (call_of(node, depth), phase.get(node, ""))
-    for node in reads:
+            key[node] = (call_of(node, depth), phase[node])
+    first = {call: (call, p) for call, p in reversed(list(key.values()))}
+    for node in nodes:
         if node.op == "get":
             key[node] = key[step_of(node)]
-    for node in nodes:
-        if node.op == "constant" or (is_leaf(node) and node.attrs["role"] in _OWNED):
-            key[node] = next((key[u] for u in reads.get(node, ()) if u in key), ("", ""))
-    members: dict[object, list[Node]] = {}
-    for node in nodes:
-        call = key.get(node, ("", ""))
-        members.setdefault(call if call[0] else step_of(node), []).append(node)
-    rank = {n: i for i, n in enumerate(nodes)}
-    found = [Group(*(k if isinstance(k, tuple) else ("", "")), tuple(m)) for k, m in members.items()]
-    return sorted(found, key=lambda g: max(_late(n, rank) for n in g.nodes))
-
-
-def _late(node: Node, rank: Mapping[Node, int]) -> int:
-    """Where a node pulls its line to: operations do, what they read comes along."""
-    return rank[step_of(node)]
+        elif is_leaf(node) and node.attrs["role"] in _OWNED and call_of(node, depth) in first:
+            key[node] = first[call_of(node, depth)]
+        elif node.op == "constant" or (is_leaf(node) and node.attrs["role"] in _OWNED):
+            reader = next((step_of(u) for u in reads.get(node, ()) if step_of(u) in key), None)
+            key[node] = key[reader] if reader else ("", "")
+    return key

@@ -48,7 +48,8 @@ class _Writer:
 
     def _body(self, body: Region, indent: str) -> list[str]:
         gives = ", ".join(f"{clean(name)}=>{body.refs[node]}" for name, node in body.graph.outputs)
-        return [f"{indent}{body.title}", *self.lines(body, indent), f"{indent}{'':>4} gives {gives}"]
+        end = [f"{indent}     gives {gives}"] if not body.fused or len(body.graph.outputs) > 1 else []
+        return [*([f"{indent}{body.title}"] if not body.fused else []), *self.lines(body, indent), *end]
 
     def node(self, region: Region, node: Node) -> str:
         """The line of a node, without its number."""
@@ -64,11 +65,10 @@ class _Writer:
 
     def _constant(self, node: Node) -> str:
         value = literal(node.attrs["value"])
-        if value is not None and not node.shape:
+        if value is not None:
             return f"constant {value} shape=>{type_(node.out)}{self.places.at(node.where)}"
-        known = f" of {value}" if value is not None else ""
         captured = f" captured{self.places.at(node.where)[1:]}" if node.where.line else ""
-        return f"host constant {type_(node.out)}{known}{captured}"
+        return f"host constant {type_(node.out)}{captured}"
 
     def _homes(self, region: Region, node: Node) -> str:
         """Buffers of a node's results, where they are known and not plain from its name."""

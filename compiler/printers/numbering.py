@@ -29,6 +29,7 @@ class Region:
     shown: tuple[Node, ...]
     bound: Mapping[Node, str]
     loose: frozenset[Node]
+    fused: bool = False
 
 
 def _region(graph: Graph, title: str, prefix: str, start: int, outside: Mapping[Node, str], fused: bool) -> Region:
@@ -42,7 +43,7 @@ def _region(graph: Graph, title: str, prefix: str, start: int, outside: Mapping[
         elif node not in refs:
             refs[node] = f"{prefix}{start + len(shown)}"
             shown.append(node)
-    return Region(graph, title, refs, tuple(shown), outside, frozenset(leaves) - frozenset(needed))
+    return Region(graph, title, refs, tuple(shown), outside, frozenset(leaves) - frozenset(needed), fused)
 
 
 def result(ref: str, node: Node, index: int) -> str:

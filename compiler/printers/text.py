@@ -52,12 +52,11 @@ def type_(value: Type) -> str:
 
 
 def types(node: Node) -> str:
-    """The type of a node; several results in brackets."""
-    if not isinstance(node.type, tuple):
-        return type_(node.type)
-    if len(node.type) == 1:
-        return type_(node.type[0])
-    return f"[{', '.join(map(type_, node.type))}]"
+    """The type of a node; those of several results in brackets, or once if they are all the same."""
+    found = list(map(type_, node.types))
+    if len(set(found)) == 1:
+        return found[0] if len(found) == 1 else f"{len(found)} x {found[0]}"
+    return f"[{', '.join(found)}]"
 
 
 def literal(value: Constant) -> str | None:

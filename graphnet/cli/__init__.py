@@ -43,8 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"graphnet: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("graphnet: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(f"graphnet: {interrupt or 'interrupted'}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # the reader of a pipe (head, less) has seen enough; Python would complain again at exit

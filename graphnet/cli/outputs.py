@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from graphnet.atomic import write_atomically
 from graphnet.compiler.errors import BackendError, FileError, NameError_
@@ -53,6 +53,14 @@ def epoch_line(report: Report, epochs: int, unit: str, digits: int) -> str:
         parts.append(f"perplexity {report.perplexity:.3f}")
     parts += [f"{report.seconds:.2f} s", f"{report.samples_per_second:,.0f} {unit}/s"]
     return "  ".join(parts)
+
+
+class Sink(Protocol):
+    """Takes an epoch's report, and is closed at the end."""
+
+    def add(self, report: Report) -> None: ...
+
+    def close(self) -> None: ...
 
 
 class JsonLines:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from graphnet.cli import options
 from graphnet.cli.lookup import Model, find_model, load_data, model_names
-from graphnet.cli.outputs import Bar, JsonLines, TensorBoard, check_plot, epoch_line, plot
+from graphnet.cli.outputs import Bar, JsonLines, Sink, TensorBoard, check_plot, epoch_line, plot
 from graphnet.compiler.errors import FileError, GraphnetError
 from graphnet.data import Dataset, Text
 from graphnet.files import load
@@ -63,44 +65,71 @@ def run(args: argparse.Namespace) -> int:
     """Train as asked; returns the exit code."""
     saved, curve = _check_outputs(args)
     model, training, epochs, notes = _resumed(args) if args.load else _started(args)
+    if not args.quiet:
+        print(*notes, _describe(model, training, epochs), sep="\n", flush=True)
+    with contextlib.ExitStack() as stack:
+        sinks = _sinks(args, model, training)
+        for sink in sinks:
+            stack.callback(sink.close)
+        if curve:
+            stack.callback(_plot, curve, model, training)
+        _train(args, model, training, epochs, saved, sinks)
+    if not args.quiet:
+        for option, what in (("save", "saved"), ("plot", "learning curve"), ("log_dir", "TensorBoard")):
+            if getattr(args, option):
+                print(f"{what}: {getattr(args, option)}")
+    return 0
+
+
+def _train(
+    args: argparse.Namespace,
+    model: Model,
+    training: Run,
+    epochs: int,
+    saved: Path | None,
+    sinks: Sequence[Sink],
+) -> None:
+    unit = "characters" if isinstance(training.data, Text) else "samples"
+    digits = 6 if model.recipe["task"] == "regression" else 4
+    before = training.loss_before() if training.epoch == 0 else None
+    if before is not None:
+        print(f"epoch {0:{len(str(epochs))}}/{epochs}  loss {before:.{digits}f}", flush=True)
+    kept = training.epoch if saved and args.load and saved.samefile(args.load) else None
+    try:
+        for report in training.train(epochs, Bar(epochs, unit, args.quiet)):
+            if saved:
+                training.save(saved, **_metadata(model, args, epochs))
+                kept = report.epoch
+            for sink in sinks:
+                sink.add(report)
+            print(epoch_line(report, epochs, unit, digits), flush=True)
+    except KeyboardInterrupt:
+        line = f"interrupted in epoch {training.epoch + 1}"
+        if kept is None:
+            raise KeyboardInterrupt(f"{line}; nothing was saved") from None
+        again = f"graphnet train {model.name} --load {saved} --save {saved}"
+        raise KeyboardInterrupt(f"{line}; {saved} holds epoch {kept}: go on with {again}") from None
+
+
+def _sinks(args: argparse.Namespace, model: Model, training: Run) -> list[Sink]:
     about = {
         "model": model.name,
         "recipe": model.recipe_name,
         "data": training.data.name,
         "seed": training.seed,
     }
-    sinks: list[JsonLines | TensorBoard] = []
-    unit = "characters" if isinstance(training.data, Text) else "samples"
-    digits = 6 if model.recipe["task"] == "regression" else 4
-    try:
-        if args.json:
-            sinks.append(JsonLines(Path(args.json), about))
-        if args.log_dir:
-            sinks.append(TensorBoard(args.log_dir))
-        if not args.quiet:
-            print(*notes, *_describe(model, training, epochs), sep="\n", flush=True)
-        before = training.loss_before() if training.epoch == 0 else None
-        if before is not None:
-            print(f"epoch {0:{len(str(epochs))}}/{epochs}  loss {before:.{digits}f}", flush=True)
-        for report in training.train(epochs, Bar(epochs, unit, args.quiet)):
-            if saved:
-                training.save(saved, **_metadata(model, args, epochs))
-            for sink in sinks:
-                sink.add(report)
-            print(epoch_line(report, epochs, unit, digits), flush=True)
-    except KeyboardInterrupt:
-        raise Interrupted(_interrupted(args, training, saved)) from None
-    finally:
-        for sink in sinks:
-            sink.close()
-        if curve and training.history:
-            plot(curve, training.history, _title(model, training))
-    _farewell(args)
-    return 0
+    sinks: list[Sink] = []
+    if args.log_dir:
+        sinks.append(TensorBoard(args.log_dir))
+    if args.json:
+        sinks.append(JsonLines(Path(args.json), about))
+    return sinks
 
 
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C, with a line that says what is left."""
+def _plot(path: Path, model: Model, training: Run) -> None:
+    if training.history:
+        title = f"{model.name} on {training.data.name} (recipe {model.recipe_name}, seed {training.seed})"
+        plot(path, training.history, title)
 
 
 def _check_outputs(args: argparse.Namespace) -> tuple[Path | None, Path | None]:
@@ -194,36 +223,14 @@ def _data_notes(model: Model, data: Dataset | Text, name: str) -> list[str]:
     return notes
 
 
-def _describe(model: Model, training: Run, epochs: int) -> list[str]:
+def _describe(model: Model, training: Run, epochs: int) -> str:
     net, shuffled = training.net, ", shuffled" if training.shuffle else ""
-    return [
+    return (
         f"{model.name}: {parameters(net):,} parameters, recipe {model.recipe_name}, {net.optimizer!r}, batches of "
         f"{training.batch_size}{shuffled}, {epochs} epochs, seed {training.seed}, backend {net.backend.name}"
-    ]
+    )
 
 
 def parameters(net: Net) -> int:
     """The number of trained numbers."""
     return sum(array.size for array in net.params.values())
-
-
-def _title(model: Model, training: Run) -> str:
-    return f"{model.name} on {training.data.name} (recipe {model.recipe_name}, seed {training.seed})"
-
-
-def _interrupted(args: argparse.Namespace, training: Run, saved: Path | None) -> str:
-    line = f"interrupted in epoch {training.epoch + 1}"
-    if saved and training.history and saved.exists():
-        return (
-            f"{line}; {saved} holds epoch {training.epoch}: go on with graphnet train {args.model} --load {saved} "
-            f"--save {saved}"
-        )
-    return f"{line}; nothing was saved"
-
-
-def _farewell(args: argparse.Namespace) -> None:
-    if args.quiet:
-        return
-    for option, what in (("save", "saved"), ("plot", "learning curve"), ("log_dir", "TensorBoard")):
-        if getattr(args, option):
-            print(f"{what}: {getattr(args, option)}")

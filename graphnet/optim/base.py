@@ -122,7 +122,8 @@ class Optimizer:
     @classmethod
     def restore(cls, config: Mapping[str, Any]) -> Self:
         """The optimiser of this class whose ``config()`` this is: what was on is on, also where it is 0."""
-        made, hyper, fixed = cls(), config["hyper"], config["fixed"]
+        made = cls()  # type: ignore[call-arg]  # every rule has defaults
+        hyper, fixed = config["hyper"], config["fixed"]
         needed, optional = set(made._values), set(made._off)
         wrong = (needed - set(hyper)) | (set(hyper) - needed - optional) | (set(fixed) ^ set(made._fixed))
         if wrong:

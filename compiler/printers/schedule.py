@@ -1,0 +1,98 @@
+"""The schedule as a listing: what runs, in order, on which memory.
+
+   4 fused (100,500) float32  at lenet.py:14 lenet/dense_1
+       out0 [arena+0x1240 200,000 B] <- in0 [arena+0x1240 200,000 B] (100,500), in1 [param lenet/dense_1/b] (500,)
+       out0 = relu(in0 + in1)
+
+A result stands left of the arrow, operands right of it; positions count the steps inside loops and branches too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from graphnet.compiler.ir import Where
+from graphnet.compiler.printers.buffers import Buffers
+from graphnet.compiler.printers.expression import formulas
+from graphnet.compiler.printers.text import Places, attributes, clean, count, plural, shape
+from graphnet.compiler.schedule import Array, Branch, Fused, Kernel, Loop, Plan, Step, flat
+
+_LONG = 110
+
+
+def listing(plan: Plan) -> str:
+    """Every step by phase: position, op, user line, buffers with shapes, and formulas of fused groups."""
+    writer = _Writer(plan)
+    m = plan.memory
+    lines = [
+        f"schedule {clean(plan.graph.name)}: {plural(len(list(flat(plan.steps))), 'step')}, "
+        f"arena {count(m.arena)} B (lower bound {count(m.lower_bound)} B)"
+    ]
+    # a phase heads each run of its steps, so that nothing is lost if phases interleave
+    phase = None
+    for step in plan.steps:
+        if step.phase != phase:
+            phase = step.phase
+            lines.append(f"{phase}:")
+        lines += writer.step(step, "")
+    return "\n".join(lines) + "\n"
+
+
+class _Writer:
+    def __init__(self, plan: Plan) -> None:
+        self.buffers = Buffers(plan)
+        self.places = Places(s.where for s in flat(plan.steps))
+
+    def step(self, step: Step, indent: str) -> list[str]:
+        """The lines of one step, those of its body indented."""
+        if isinstance(step, Loop):
+            lines = [self._head(step.position, f"loop k{step.id} of {step.length}", step.where, indent)]
+            return [*lines, *self._body(step.body, indent)]
+        if isinstance(step, Branch):
+            predicate = self.buffers.name(step.predicate)
+            lines = [self._head(step.position, f"if {predicate}", step.where, indent)]
+            lines += [*self._body(step.then, indent), f"{indent}     else"]
+            return [*lines, *self._body(step.orelse, indent)]
+        options = [] if isinstance(step, Fused) else [f"{k}=>{v}" for k, v in attributes(step.attrs).items()]
+        what = " ".join([step.op, *options, _types(step.outputs)])
+        return [
+            self._head(step.position, what, step.where, indent),
+            *(f"{indent}       {line}" for line in self._details(step)),
+        ]
+
+    def _head(self, position: int, what: str, where: Where, indent: str) -> str:
+        scope = f" {clean(where.scope)}" if where.scope else ""
+        return f"{indent}{position:4} {what}{self.places.at(where) or (scope and ' ')}{scope}"
+
+    def _body(self, steps: Iterable[Step], indent: str) -> list[str]:
+        lines = [line for step in steps for line in self.step(step, f"{indent}   | ")]
+        return lines or [f"{indent}   |      nothing"]
+
+    def _details(self, step: Kernel | Fused) -> list[str]:
+        """Buffers on one line, or on a line each where that gets long; then the formulas of a fused group."""
+        fused = isinstance(step, Fused)
+        results = self._named("out", step.outputs, fused, self.buffers.name)
+        literals = [self.buffers.literal(a) if fused else None for a in step.inputs]
+        held = [a for a, text in zip(step.inputs, literals, strict=True) if text is None]
+        operands = self._named("in", held, fused, self.buffers.named)
+        if step.scratch is not None:
+            operands.append(f"scratch {self.buffers.name(step.scratch)}")
+        lines = [f"{', '.join(results)} <- {', '.join(operands) or 'nothing'}"]
+        if len(lines[0]) > _LONG:
+            lines = [*results, *(f"<- {text}" for text in operands)]
+        if isinstance(step, Fused):
+            names = iter(f"in{i}" for i in range(len(held)))
+            lines += formulas(step.program, [text if text is not None else next(names) for text in literals])
+        return lines
+
+    def _named(
+        self, kind: str, arrays: Sequence[Array], fused: bool, write: Callable[[Array], str]
+    ) -> list[str]:
+        return [f"{kind}{i} {write(a)}" if fused else write(a) for i, a in enumerate(arrays)]
+
+
+def _types(arrays: Sequence[Array]) -> str:
+    found = [f"{shape(a.shape)} {a.dtype}" for a in arrays]
+    if len(set(found)) == 1 and len(found) > 1:
+        return f"{len(found)} x {found[0]}"
+    return ", ".join(found)

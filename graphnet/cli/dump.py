@@ -1,0 +1,107 @@
+"""``graphnet dump MODEL|FILE.gnet``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from graphnet.atomic import write_atomically
+from graphnet.cli import options
+from graphnet.cli.lookup import find_model, load_data, model_names
+from graphnet.compiler.errors import NameError_
+from graphnet.data.suggest import suggest
+from graphnet.files import load
+from graphnet.inspection import DUMPS
+from graphnet.net import Net
+from graphnet.train import Run
+
+TEXTS: dict[str, Callable[[Net], str]] = {
+    "listing": lambda net: net.listing(),
+    "summary": lambda net: net.summary(),
+    "schedule": lambda net: str(net.schedule),
+    "memory": lambda net: str(net.memory),
+    "timeline": lambda net: net.memory.timeline(),
+    "explain": lambda net: net.explain(),
+    "source": lambda net: net.source(),
+}
+FORMATS = {**TEXTS, **{suffix[1:]: write for suffix, write in DUMPS.items() if suffix != ".txt"}}
+
+EPILOG = """\
+formats:
+  listing    numbered ops with shapes and buffers, as print(net) gives (the default)
+  summary    a row a layer: output shape, parameters and their share
+  schedule   the steps in order, as the backend runs them
+  memory     the memory plan as a table: bytes, lifetimes, which line owns each buffer
+  timeline   the memory plan drawn over the schedule
+  explain    the passes with their times, and what declined and why
+  source     what the backend executes
+  dot        Graphviz             json       networkx node-link
+  graphml    GraphML              html       a page to read in a browser
+
+With -o FILE and no --format the suffix decides: .txt (listing) .dot .json .graphml .html
+
+examples:
+  graphnet dump lenet --format summary
+  graphnet dump lenet -o lenet.html"""
+
+
+def add(commands: Any) -> None:
+    """Declare the command."""
+    parser = commands.add_parser(
+        "dump",
+        help="show what the compiler made of a model",
+        description="Show the compiled training step of a reference model or of a saved net.",
+        epilog=EPILOG,
+    )
+    parser.set_defaults(run=run)
+    add = parser.add_argument
+    add("model", metavar="MODEL|FILE.gnet", help=f"one of {', '.join(model_names())}, or a saved net")
+    add("-o", "--output", metavar="FILE", help="write to a file instead of the terminal")
+    add("--format", choices=sorted(FORMATS), metavar="FORMAT", help="see below (listing)")
+    add("--recipe", metavar="NAME", help="compile by this recipe")
+    add("--batch-size", type=options.count, metavar="N", help="samples in a step (the recipe's)")
+    options.add_data(parser, "one that needs no network; its shapes are compiled for")
+    options.add_device(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print or write the dump; returns the exit code."""
+    if args.output:
+        options.check_writable("-o", args.output)
+    net = _net(args)
+    if args.output and not args.format:
+        net.dump(args.output)
+        return 0
+    text = FORMATS[args.format or "listing"](net).rstrip("\n") + "\n"
+    if args.output:
+        write_atomically(Path(args.output), text.encode())
+    else:
+        sys.stdout.write(text)
+    return 0
+
+
+def _net(args: argparse.Namespace) -> Net:
+    if args.model in model_names():
+        model = find_model(args.model, args.recipe)
+        name = model.data_name(args.data, args.data_dir)
+        data = load_data(name, args.data_dir, model.recipe["task"])
+        run = Run(
+            model.function,
+            model.recipe,
+            data,
+            batch_size=args.batch_size,
+            device=args.device,
+            backend=args.backend,
+        )
+        return run.net
+    if not Path(args.model).exists() and not args.model.endswith(".gnet"):
+        raise NameError_(f"dump: {suggest('model', args.model, model_names())}, or a saved file")
+    for option in ("recipe", "batch_size", "data", "data_dir"):
+        if getattr(args, option) is not None:
+            name = f"--{option.replace('_', '-')}"
+            raise NameError_(f"dump {args.model}: a saved net is shown as it is: leave {name} out")
+    net: Net = load(args.model, device=args.device, backend=args.backend)
+    return net

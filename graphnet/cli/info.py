@@ -1,0 +1,148 @@
+"""``graphnet info``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from graphnet.backend import BACKENDS, choose
+from graphnet.cli.lookup import model_names
+from graphnet.compiler.errors import GraphnetError
+from graphnet.data import sources
+from graphnet.data.fetch import cache_folder
+
+PACKAGES = ("numpy", "scipy", "networkx", "scikit-learn", "safetensors", "matplotlib", "tqdm", "tensorboardX")
+SLOWING = {
+    "OPENBLAS_CORETYPE": "makes OpenBLAS use that processor's kernels instead of this one's",
+    "OPENBLAS_L2_SIZE": "makes OpenBLAS cut matrices for that cache instead of this one's",
+}
+THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
+SETTINGS = ("GRAPHNET_DEBUG", "GRAPHNET_BACKEND", "GRAPHNET_CHECK", "GRAPHNET_DATA", "GRAPHNET_CACHE")
+FILES = {
+    "mnist": (
+        sources.MNIST_TRAIN_IMAGES,
+        sources.MNIST_TRAIN_LABELS,
+        sources.MNIST_TEST_IMAGES,
+        sources.MNIST_TEST_LABELS,
+    ),
+    "housing": (sources.HOUSING,),
+    "shakespeare": (sources.SHAKESPEARE,),
+    "tinyshakespeare": (sources.TINYSHAKESPEARE,),
+}
+
+
+def add(commands: Any) -> None:
+    """Declare the command."""
+    parser = commands.add_parser(
+        "info",
+        help="show versions, devices, the BLAS in use and where the data are",
+        description="Show versions, devices and backends, the BLAS in use, and which data sets were found.",
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument("--data-dir", metavar="DIR", help="look here for data first, as train would")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print what was found; returns the exit code."""
+    sections = {
+        "versions": versions(),
+        "devices": devices(),
+        "blas": blas(),
+        "settings": settings(),
+        "data": data_sets(args.data_dir),
+        "models": iter([", ".join(model_names())]),
+    }
+    for title, lines in sections.items():
+        for number, line in enumerate(lines):
+            print(f"{title if number == 0 else '':10}{line}")
+    return 0
+
+
+def versions() -> Iterator[str]:
+    """graphnet, Python, the packages it uses."""
+    yield f"graphnet {version('graphnet')}, {platform.python_implementation()} {platform.python_version()}"
+    found = []
+    for name in PACKAGES:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            found.append(f"{name} (not installed)")
+    yield ", ".join(found)
+    yield f"{platform.platform()}, {sys.executable}"
+
+
+def processor() -> str:
+    """The processor's name, as the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def cores() -> int:
+    """The number of cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def devices() -> Iterator[str]:
+    """Devices with the backends that run on them, and compilers that were found."""
+    yield f"cpu: {processor()}, {cores()} cores, backends {', '.join(BACKENDS)} (auto: {choose('cpu', 'auto').name})"
+    try:
+        choose("cuda", "auto")
+    except GraphnetError as error:
+        yield f"cuda: {error}"
+    else:
+        yield "cuda: available"
+    compilers = [found for name in ("gcc", "clang", "cc", "nvcc") if (found := shutil.which(name))]
+    yield f"compilers: {', '.join(compilers) or 'none'}"
+
+
+def blas() -> Iterator[str]:
+    """NumPy's BLAS as it runs here, and variables that slow it down."""
+    try:
+        from threadpoolctl import threadpool_info
+    except ImportError:
+        built = np.show_config(mode="dicts") or {}
+        found = built.get("Build Dependencies", {}).get("blas", {})
+        yield f"{found.get('name', 'unknown')} {found.get('version', '')}".strip()
+    else:
+        np.dot(np.ones((2, 2)), np.ones((2, 2)))
+        for pool in threadpool_info():
+            if pool.get("user_api") == "blas":
+                kind = pool.get("architecture") or "unknown kernels"
+                threads = f"{pool.get('num_threads')} threads"
+                yield f"{pool.get('internal_api')} {pool.get('version')}, {kind}, {threads}: {pool.get('filepath')}"
+    for name, effect in SLOWING.items():
+        if name in os.environ:
+            yield f"slow: {name}={os.environ[name]} {effect}: unset {name}"
+    for name in THREADS:
+        if name in os.environ:
+            yield f"note: {name}={os.environ[name]}"
+
+
+def settings() -> Iterator[str]:
+    """graphnet's environment variables."""
+    for name in SETTINGS:
+        yield f"{name}={os.environ[name]}" if name in os.environ else f"{name} is unset"
+
+
+def data_sets(data_dir: str | None) -> Iterator[str]:
+    """The folders data are looked for in, and each data set's place."""
+    candidates = (data_dir, os.environ.get("GRAPHNET_DATA"), cache_folder())
+    folders = [Path(folder).expanduser() for folder in candidates if folder]
+    for name, files in FILES.items():
+        places = [folder for folder in folders if all((folder / file.file).is_file() for file in files)]
+        yield f"{name}: {places[0] / files[0].file if places else 'not found: downloaded when it is asked for'}"
+    yield "digits, diabetes: come with scikit-learn; topics: comes with Python"
+    yield f"cache: {cache_folder()}"
