@@ -41,9 +41,7 @@ def residuals(roots: Sequence[Node], forward: set[Node], known: set[Node]) -> li
 
 def _inner_loop_value(node: Node, forward: set[Node]) -> bool:
     """True for what a nested loop stacked for its own gradient: saved, not run again."""
-    return (
-        node.op == "get" and node.inputs[0].op == "scan" and all(i in forward for i in node.inputs[0].inputs)
-    )
+    return node.op == "get" and node.inputs[0].op == "scan" and all(i in forward for i in node.inputs[0].inputs)
 
 
 def _fresh(nodes: Sequence[Node], role: str, depth: int) -> list[Node]:
@@ -56,9 +54,7 @@ def scan_gradient(node: Node, arriving: Sequence[Node | None], needed: Sequence[
     depth = p.time.attrs["depth"] + 1
     carried = [i for i, c in enumerate(p.carries) if c.out.is_float]
     wanted_x = [i for i, x in enumerate(p.xs) if x.out.is_float and needed[len(p.carries) + i]]
-    wanted_c = [
-        i for i, c in enumerate(p.consts) if c.out.is_float and needed[len(p.carries) + len(p.xs) + i]
-    ]
+    wanted_c = [i for i, c in enumerate(p.consts) if c.out.is_float and needed[len(p.carries) + len(p.xs) + i]]
     # seeds inside the body: carried cotangents, one stack entry or one whole sum gradient each
     first_stack, first_sum = len(p.carries), len(p.carries) + p.stacks
     fed = [i for i in range(first_stack, len(arriving)) if arriving[i] is not None]
@@ -137,9 +133,7 @@ def _backward_scan(
     new = tuple([renamed[n] for n in group] for group in results)
     time = leaf("time", "time", p.time.out, p.time.where, depth)
     inputs = (*carries[0], *xs[0], time, *consts[0])
-    return scan(
-        carries[1], xs[1], consts[1], inputs, (new[0], new[1], new[2]), p.length, not p.reverse, node.where
-    )
+    return scan(carries[1], xs[1], consts[1], inputs, (new[0], new[1], new[2]), p.length, not p.reverse, node.where)
 
 
 def _with_stacks(node: Node, p: ScanParts, extra: Sequence[Node]) -> Node:

@@ -15,7 +15,7 @@ from graphnet.compiler.ir import NOWHERE, Graph, Node, Type, Where, is_leaf, mak
 from graphnet.compiler.memory import plan_memory
 from graphnet.compiler.order import PHASES, Order, is_view, order
 from graphnet.compiler.program import clashes, fused_program, overlaps, renamed, reuse_operands
-from graphnet.compiler.record import REGISTRY, lookup
+from graphnet.compiler.record import lookup
 from graphnet.compiler.schedule import END, Array, Fused, Kernel, Plan, Step, Storage
 from graphnet.compiler.strides import contiguous_strides, matrix_ready, view
 from graphnet.kernels.numpy import fused as fused_kernels
@@ -37,9 +37,7 @@ class Lowering:
 
     # -- memory ---------------------------------------------------------------------------------------
 
-    def allocate(
-        self, type_: Type, kind: str, name: str, where: Where = NOWHERE, data: bytes | None = None
-    ) -> Array:
+    def allocate(self, type_: Type, kind: str, name: str, where: Where = NOWHERE, data: bytes | None = None) -> Array:
         """A new storage holding one contiguous array."""
         level = len(self.loops) if kind == "temp" else 0
         storage = Storage(len(self.storages), type_.nbytes, kind, name, where, level=level, data=data)
@@ -68,9 +66,7 @@ class Lowering:
 
     # -- graphs ---------------------------------------------------------------------------------------
 
-    def graph(
-        self, sequence: Sequence[Node], values: Values, dest: Values, phases: Order | None
-    ) -> list[Step]:
+    def graph(self, sequence: Sequence[Node], values: Values, dest: Values, phases: Order | None) -> list[Step]:
         """Steps for ``sequence``; fills ``values``. ``dest`` says where results are to be written."""
         self._concat_destinations(sequence, dest)
         steps: list[Step] = []
@@ -167,9 +163,7 @@ class Lowering:
         for array in (*inputs, out):
             self.touch(array)
         scratch = self.scratch(wanted, node.where)
-        steps.append(
-            Kernel(node.op, node.attrs, tuple(inputs), (out,), scratch, node.where, self.position, self.phase)
-        )
+        steps.append(Kernel(node.op, node.attrs, tuple(inputs), (out,), scratch, node.where, self.position, self.phase))
         self.position += 1
         values[node] = out
 
@@ -196,9 +190,7 @@ class Lowering:
         nbytes = fused_kernels.fused_scratch(node.types[0].shape, [(t, node.types[0].shape) for t in temps])
         scratch = self.scratch(nbytes, node.where)
         steps.append(
-            Fused(
-                program, tuple(inputs), tuple(outputs), temps, scratch, node.where, self.position, self.phase
-            )
+            Fused(program, tuple(inputs), tuple(outputs), temps, scratch, node.where, self.position, self.phase)
         )
         self.position += 1
         for index, out in enumerate(outputs):

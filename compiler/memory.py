@@ -26,9 +26,7 @@ def _overlap(a: Storage, c: Storage) -> bool:
     return a.first <= c.last and c.first <= a.last
 
 
-def _place(
-    storages: Sequence[Storage], key: Callable[[Storage], tuple[int, ...]]
-) -> tuple[int, dict[int, int]]:
+def _place(storages: Sequence[Storage], key: Callable[[Storage], tuple[int, ...]]) -> tuple[int, dict[int, int]]:
     """Arena size and offsets when storages are placed in the order of ``key``."""
     offsets: dict[int, int] = {}
     placed: list[Storage] = []

@@ -120,9 +120,7 @@ def _leaf_steps(steps: Sequence[Step]) -> list[Kernel | Fused]:
     return found
 
 
-def _may_take(
-    step: Kernel | Fused, operand: int, index: int, old: Storage, new: Storage, find: Rename
-) -> bool:
+def _may_take(step: Kernel | Fused, operand: int, index: int, old: Storage, new: Storage, find: Rename) -> bool:
     a, out = step.inputs[operand], step.outputs[index]
     if old.kind != "temp" or old.last != step.position or old.nbytes != new.nbytes or old.level != new.level:
         return False

@@ -200,6 +200,4 @@ def slot(array: Array, loop: int, length: int, reverse: bool) -> Array:
     stride = array.strides[0]
     start, step = (array.offset + (length - 1) * stride, -stride) if reverse else (array.offset, stride)
     term = LoopTerm(loop, step, 0, max(length, 1))
-    return replace(
-        array, shape=array.shape[1:], strides=array.strides[1:], offset=start, terms=(*array.terms, term)
-    )
+    return replace(array, shape=array.shape[1:], strides=array.strides[1:], offset=start, terms=(*array.terms, term))

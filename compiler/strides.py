@@ -66,8 +66,7 @@ def view(node: Node, array: Array) -> Array | None:
     if node.op == "broadcast_to":
         lead = len(a["shape"]) - len(array.shape)
         strides = [
-            0 if n == 1 and m != 1 else s
-            for n, m, s in zip(array.shape, a["shape"][lead:], array.strides, strict=True)
+            0 if n == 1 and m != 1 else s for n, m, s in zip(array.shape, a["shape"][lead:], array.strides, strict=True)
         ]
         return replace(array, shape=a["shape"], strides=(*(0,) * lead, *strides))
     moved = sum(start * s for start, s in zip(a["starts"], array.strides, strict=True))

@@ -1,10 +1,10 @@
 """graphnet: a define-then-compile graph compiler for neural networks.
 
-    @gn.model                                   a function that builds a network
-    net = gn.compile(model, gn.spec(...), loss=gn.losses.mse, optimizer=gn.optim.SGD(lr=0.1))
-    net.step(x, y); net(x); print(net)          train, use, read
+@gn.model                                   a function that builds a network
+net = gn.compile(model, gn.spec(...), loss=gn.losses.mse, optimizer=gn.optim.SGD(lr=0.1))
+net.step(x, y); net(x); print(net)          train, use, read
 
-    gn.grad(f), gn.value_and_grad(f), gn.jit(f) the same compiler for plain functions of arrays
+gn.grad(f), gn.value_and_grad(f), gn.jit(f) the same compiler for plain functions of arrays
 """
 
 try:
@@ -19,7 +19,7 @@ except ModuleNotFoundError as error:
 
 import graphnet.compiler.ops
 from graphnet import data, functions, init, layers, losses, optim
-from graphnet.api import compile  # noqa: A004 - the name the API fixes
+from graphnet.api import compile
 from graphnet.compiler.errors import (
     BackendError,
     CompileError,
@@ -32,7 +32,7 @@ from graphnet.compiler.errors import (
     ShapeError,
     TraceError,
 )
-from graphnet.compiler.errors import NameError_ as NameError  # noqa: A004 - reads as gn.NameError
+from graphnet.compiler.errors import NameError_ as NameError
 from graphnet.control import cond, scan, while_loop
 from graphnet.files import load
 from graphnet.functional import grad, jit, value_and_grad

@@ -13,7 +13,7 @@ from graphnet.program import FunctionProgram, spec_of
 from graphnet.tensor import user_where
 
 
-def compile(  # noqa: A001 - the name the API fixes
+def compile(
     fn: Callable[..., Any],
     *specs: Any,
     loss: Callable[..., Any] | None = None,

@@ -79,17 +79,14 @@ class NumpyExecutable:
         self._memory = [self._storage(s, homes) for s in plan.storages]
         self._loops: dict[int, int] = {}
         self.inputs = {
-            name: self._array(a)
-            for name, a in plan.leaves.items()
-            if plan.storages[a.storage].kind not in HOMES
+            name: self._array(a) for name, a in plan.leaves.items() if plan.storages[a.storage].kind not in HOMES
         }
         self.outputs = {name: self._array(a) for name, a in plan.outputs.items()}
         self._check = check
         self._steps = [(step, self._calls(step)) for step in plan.steps]
         self._all = [call for _, calls in self._steps for call in calls]
         self._phases = {
-            phase: [c for step, calls in self._steps if step.phase == phase for c in calls]
-            for phase in plan.phases
+            phase: [c for step, calls in self._steps if step.phase == phase for c in calls] for phase in plan.phases
         }
 
     def _storage(self, s: Any, homes: Homes) -> np.ndarray:
@@ -155,10 +152,7 @@ class NumpyExecutable:
                     for function, arguments in calls:
                         function(*arguments)
                     record.append(time.perf_counter() - start)
-        return [
-            (step, float(np.median(record)))
-            for (step, _), record in zip(self._steps, seconds, strict=True)
-        ]
+        return [(step, float(np.median(record))) for (step, _), record in zip(self._steps, seconds, strict=True)]
 
 
 def _kernel(op: str) -> Callable[..., list[Call]]:
@@ -197,5 +191,3 @@ def choose(device: str, backend: str) -> Backend:
     if name not in BACKENDS:
         raise BackendError(f"backend {backend!r} is unknown: use one of auto, {', '.join(BACKENDS)}")
     return BACKENDS[name]()
-
-

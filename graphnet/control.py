@@ -97,9 +97,7 @@ def scan(
     consts = _const_leaves(_captured([*new, *ys], inputs), depth)
     renamed = substitute([*new, *ys], consts)
     groups = ([renamed[n] for n in new], [renamed[n] for n in ys], [])
-    node = control.scan(
-        carries, rows, list(consts), [*inputs, *consts.values()], groups, steps, reverse, where
-    )
+    node = control.scan(carries, rows, list(consts), [*inputs, *consts.values()], groups, steps, reverse, where)
     results = [Tensor(b.item(node, i)) for i in range(len(new) + len(ys))]
     return tree.unflatten(carry_tree, results[: len(new)]), tree.unflatten(y_tree, results[len(new) :])
 
@@ -161,9 +159,7 @@ def cond(predicate: Any, then: Callable[..., Any], otherwise: Callable[..., Any]
     return tree.unflatten(trees[0], [Tensor(b.item(node, i)) for i in range(len(branches[0]))])
 
 
-def while_loop(
-    condition: Callable[[Any], Any], body: Callable[[Any], Any], init: Any, max_steps: int
-) -> Any:
+def while_loop(condition: Callable[[Any], Any], body: Callable[[Any], Any], init: Any, max_steps: int) -> Any:
     """``while condition(value): value = body(value)``, at most ``max_steps`` times; returns the last value.
 
     The bound makes the memory plan exact and the loop differentiable: it is a scan whose iterations after

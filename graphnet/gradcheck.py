@@ -49,8 +49,7 @@ class Report:
                 worst[e.name] = e
         lines = [f"{'error':>9}  {'gradient':>13}  {'difference':>13}  parameter"]
         lines += [
-            f"{e.error:9.1e}  {e.gradient:13.6e}  {e.difference:13.6e}  {e.name}{list(e.index)}"
-            for e in worst.values()
+            f"{e.error:9.1e}  {e.gradient:13.6e}  {e.difference:13.6e}  {e.name}{list(e.index)}" for e in worst.values()
         ]
         return "\n".join(lines)
 

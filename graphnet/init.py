@@ -33,9 +33,7 @@ class Initializer:
     name: str
     args: tuple[tuple[str, float], ...] = ()
 
-    def __call__(
-        self, shape: Sequence[int], dtype: str = "float32", seed: int = 0, stream: int = 0
-    ) -> np.ndarray:
+    def __call__(self, shape: Sequence[int], dtype: str = "float32", seed: int = 0, stream: int = 0) -> np.ndarray:
         """A new array of ``shape`` and ``dtype``; raises ShapeError for a shape the distribution lacks.
 
         Values are worked out in float64 and rounded, so nets of both float types start at the same point.
@@ -204,9 +202,7 @@ def stream_of(name: str) -> int:
     return (1 << 32) + zlib.crc32(name.encode())
 
 
-def initial_value(
-    init: Any, type_: Type, seed: int, stream: int, where: Where | str, what: str = "init"
-) -> np.ndarray:
+def initial_value(init: Any, type_: Type, seed: int, stream: int, where: Where | str, what: str = "init") -> np.ndarray:
     """The first value of a parameter or state, a new array of ``type_``.
 
     ``init`` is an Initializer, a number, an array (or nested list) of exactly that shape, or a function of
@@ -235,8 +231,7 @@ def _fitting(values: np.ndarray, type_: Type) -> np.ndarray:
     """``values`` as a new array of the declared type; refused where more than rounding would change them."""
     if values.dtype.kind not in "biuf":
         raise DTypeError(
-            f"an initial value is an Initializer, a number, an array or a function of the shape, "
-            f"not {values.dtype}"
+            f"an initial value is an Initializer, a number, an array or a function of the shape, not {values.dtype}"
         )
     if values.shape != type_.shape:
         raise ShapeError(f"the declared shape is {type_.shape}, the initial value's {values.shape}")

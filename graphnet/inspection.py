@@ -111,7 +111,9 @@ class Inspection:
         writer = DUMPS.get(target.suffix)
         if writer is None:
             if target.suffix in LATER:
-                raise BackendError(f"{user_where()}: dump: {target.suffix} needs {LATER[target.suffix]}, not in this version")
+                raise BackendError(
+                    f"{user_where()}: dump: {target.suffix} needs {LATER[target.suffix]}, not in this version"
+                )
             raise PlanError(f"{user_where()}: dump: {target.suffix or 'no suffix'} is unknown: use {', '.join(DUMPS)}")
         write_atomically(target, writer(self).encode())
         return target

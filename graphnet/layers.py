@@ -124,9 +124,7 @@ def _convolve(
     return function(x, w, b, stride=stride, padding=padding, dilation=dilation, groups=groups)
 
 
-def _filter_shape(
-    layer: str, x: Tensor, filters: Any, kernel: Any, groups: Any, axes: int
-) -> tuple[int, ...]:
+def _filter_shape(layer: str, x: Tensor, filters: Any, kernel: Any, groups: Any, axes: int) -> tuple[int, ...]:
     """(filters, channels / groups, kernel sizes)."""
     filters, groups = _size(layer, "filters", filters), _size(layer, "groups", groups)
     sizes = tuple(kernel) if isinstance(kernel, (tuple, list)) else (kernel,) * axes
@@ -135,8 +133,7 @@ def _filter_shape(
     channels = x.shape[1]
     if channels % groups or filters % groups:
         raise ShapeError(
-            f"{user_where()}: {layer}: {channels} channels and {filters} filters do not divide into "
-            f"{groups} groups"
+            f"{user_where()}: {layer}: {channels} channels and {filters} filters do not divide into {groups} groups"
         )
     return (filters, channels // groups, *(_size(layer, "kernel", k) for k in sizes))
 
@@ -149,9 +146,7 @@ def embedding(ids: Any, vocabulary: int, size: int, init: Any = None, dtype: str
     """
     ids = ids if isinstance(ids, Tensor) else Tensor(as_node(ids))
     if ids.dtype in FLOATS or ids.dtype == "bool":
-        raise DTypeError(
-            f"{user_where()}: embedding: ids are {ids.dtype}, need integers: cast with .astype('int32')"
-        )
+        raise DTypeError(f"{user_where()}: embedding: ids are {ids.dtype}, need integers: cast with .astype('int32')")
     shape = (_size("embedding", "vocabulary", vocabulary), _size("embedding", "size", size))
     table = param("w", shape, initialisers.uniform() if init is None else init, dtype)
     return F.take(table, ids, axis=0)
@@ -184,9 +179,7 @@ def batch_norm(x: Any, momentum: float = 0.9, eps: float = 1e-5, axis: int = 1) 
     x = _input("batch_norm", x, (), "(batch, channels, ...)")
     momentum = _rate("batch_norm", "momentum", momentum)
     if x.ndim < 2 or not -x.ndim <= axis < x.ndim:
-        raise ShapeError(
-            f"{user_where()}: batch_norm: an input of shape {x.shape} has no channel axis {axis}"
-        )
+        raise ShapeError(f"{user_where()}: batch_norm: an input of shape {x.shape} has no channel axis {axis}")
     axis, dtype = axis % x.ndim, _float_dtype(x)
     channels = x.shape[axis]
     across = tuple(1 if i != axis else channels for i in range(x.ndim))
@@ -207,8 +200,7 @@ def _batch_moments(x: Tensor, axis: int) -> tuple[Tensor, Tensor, Tensor]:
     count = math.prod(x.shape[i] for i in others)
     if count < 2:
         raise ShapeError(
-            f"{user_where()}: batch_norm: training needs two values or more a channel, the input has "
-            f"shape {x.shape}"
+            f"{user_where()}: batch_norm: training needs two values or more a channel, the input has shape {x.shape}"
         )
     centred = x - F.mean(x, others, keepdims=True)
     squares = F.sum(F.square(centred), others)
@@ -271,9 +263,7 @@ def _initial(
     found = tuple(v if isinstance(v, Tensor) else Tensor(as_node(v)) for v in initial)
     for name, value in zip(names, found, strict=True):
         if value.shape != shape:
-            raise ShapeError(
-                f"{user_where()}: {layer}: initial {name} has shape {value.shape}, it needs {shape}"
-            )
+            raise ShapeError(f"{user_where()}: {layer}: initial {name} has shape {value.shape}, it needs {shape}")
     return found
 
 

@@ -53,9 +53,7 @@ def _pair(output: Any, target: Any) -> tuple[Node, Node]:
     """Output and target of one shape and the output's dtype."""
     output, target = floating(output), node(target)
     if output.shape != target.shape:
-        raise ShapeError(
-            f"the output has shape {output.shape}, the target {target.shape}: reshape one to match"
-        )
+        raise ShapeError(f"the output has shape {output.shape}, the target {target.shape}: reshape one to match")
     return output, b.cast(target, output.dtype)
 
 

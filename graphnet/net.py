@@ -2,89 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from graphnet import init, tree
-from graphnet.backend import Backend, Executable
+from graphnet.arrays import Arrays
+from graphnet.backend import Backend
 from graphnet.compiler.compile import compile_graph
-from graphnet.compiler.errors import DTypeError, NameError_, PlanError, ShapeError
+from graphnet.compiler.errors import DTypeError, PlanError, ShapeError
 from graphnet.compiler.ir import Graph, Type, is_leaf
 from graphnet.compiler.passes import Context
 from graphnet.compiler.schedule import Plan
+from graphnet.fit import History, evaluate, fit
 from graphnet.inspection import Inspection
 from graphnet.optim import Optimizer
+from graphnet.plans import MODES, Bound, PlanInfo, fitting_type, for_mode
 from graphnet.program import Program, Traced
 from graphnet.tensor import user_where
 
-MODES = ("step", "phases", "loss", "infer")
-
-
-class Arrays(MutableMapping[str, np.ndarray]):
-    """Names to live arrays. Assigning copies into the array: ``net.params[name] = values``."""
-
-    def __init__(self, arrays: dict[str, np.ndarray], kind: str) -> None:
-        self._arrays = arrays
-        self._kind = kind
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        if name not in self._arrays:
-            known = ", ".join(self._arrays) or "none"
-            raise NameError_(f"{user_where()}: {self._kind} {name!r} is unknown: there are {known}")
-        return self._arrays[name]
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        target, new = self[name], np.asarray(value)
-        if new.shape != target.shape:
-            where = user_where()
-            raise ShapeError(f"{where}: {self._kind} {name!r} has shape {target.shape}, the value {new.shape}")
-        np.copyto(target, new, casting="same_kind" if new.dtype.kind == target.dtype.kind else "unsafe")
-
-    def __delitem__(self, name: str) -> None:
-        raise NameError_(f"{user_where()}: {self._kind} {name!r} belongs to the net and cannot be deleted")
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._arrays)
-
-    def __len__(self) -> int:
-        return len(self._arrays)
-
-    def __repr__(self) -> str:
-        rows = (f"  {n}: {a.dtype}({', '.join(map(str, a.shape))})" for n, a in self._arrays.items())
-        return "{\n" + "\n".join(rows) + "\n}"
-
-
-@dataclass(frozen=True)
-class PlanInfo:
-    """A plan the net has made: its mode, input types, seconds to compile and arena bytes."""
-
-    mode: str
-    inputs: tuple[Type, ...]
-    target: Type | None
-    seconds: float
-    plan: Plan
-
-    def __str__(self) -> str:
-        shapes = ", ".join(str(t) for t in (*self.inputs, *((self.target,) if self.target else ())))
-        return f"{self.mode}({shapes}): arena {self.plan.memory.arena:,} B, compiled in {self.seconds:.3f} s"
-
-
-@dataclass
-class _Bound:
-    """A plan with its memory and the views a call needs."""
-
-    info: PlanInfo
-    traced: Traced
-    run: Executable
-    context: Context
-    inputs: tuple[np.ndarray, ...]
-    outputs: tuple[np.ndarray, ...]
-    random: bool
+LOG = logging.getLogger("graphnet")
 
 
 class Net(Inspection):
@@ -119,10 +60,10 @@ class Net(Inspection):
         self._states: dict[tuple[str, Type], np.ndarray] = {}
         self._state_init: dict[tuple[str, Type], Any] = {}
         self._slots: dict[str, np.ndarray] = {}
-        self._bound: dict[Any, _Bound] = {}
-        self._fast: dict[Any, _Bound] = {}
+        self._bound: dict[Any, Bound] = {}
+        self._fast: dict[Any, Bound] = {}
         self._traced: dict[Any, Traced] = {}
-        self._phases: tuple[_Bound, str] | None = None
+        self._phases: tuple[Bound, str] | None = None
         first = self._trace(self.input_types, target, training=False)
         if target is None and first.outputs == tree.LEAF:
             target = program.target_type(first.graph.outputs[0][1].out)
@@ -160,10 +101,10 @@ class Net(Inspection):
 
     def _initial(self, name: str, type_: Type, value: Any, where: object) -> np.ndarray:
         array = self.backend.allocate(type_)
-        array[...] = init.initial_value(value, type_, self.seed, init.stream_of(name), where)
+        array[...] = init.initial_value(value, type_, self.seed, init.stream_of(name), where, what=f"param {name!r}")
         return array
 
-    def _plan(self, mode: str, inputs: tuple[Type, ...], target: Type | None) -> _Bound:
+    def _plan(self, mode: str, inputs: tuple[Type, ...], target: Type | None) -> Bound:
         key = (mode, inputs, target)
         if key not in self._bound:
             if len(self._bound) >= self.max_plans:
@@ -174,9 +115,11 @@ class Net(Inspection):
                     f"last batch) or compile with a larger max_plans"
                 )
             self._bound[key] = self._compile(mode, inputs, target)
+            if len(self._bound) > 1:
+                LOG.info("%s: new plan %s", self.program.name, self._bound[key].info)
         return self._bound[key]
 
-    def _compile(self, mode: str, inputs: tuple[Type, ...], target: Type | None) -> _Bound:
+    def _compile(self, mode: str, inputs: tuple[Type, ...], target: Type | None) -> Bound:
         start = time.perf_counter()
         traced = self._trace(inputs, target, training=mode in ("step", "phases"))
         training = mode in ("step", "phases")
@@ -186,7 +129,7 @@ class Net(Inspection):
             differentiate=training,
             verify=os.environ.get("GRAPHNET_VERIFY") == "1",
         )
-        plan = compile_graph(_for_mode(traced.graph, mode), context)
+        plan = compile_graph(for_mode(traced.graph, mode), context)
         run = self.backend.bind(plan, self._home_map(plan), os.environ.get("GRAPHNET_CHECK") == "1")
         names = [str(n.attrs["name"]) for n in traced.inputs]
         if traced.target is not None and mode != "infer":
@@ -194,7 +137,7 @@ class Net(Inspection):
         arrays = tuple(run.inputs[n] if n in run.inputs else np.empty(0) for n in names)
         outputs = tuple(a for n, a in run.outputs.items() if n.startswith("output"))
         info = PlanInfo(mode, inputs, target, time.perf_counter() - start, plan)
-        return _Bound(info, traced, run, context, arrays, outputs, "rng/step" in plan.leaves)
+        return Bound(info, traced, run, context, arrays, outputs, "rng/step" in plan.leaves)
 
     def _with_updates(self, graph: Graph) -> Graph:
         """The graph with the optimiser's updates of every parameter that has a gradient."""
@@ -241,7 +184,7 @@ class Net(Inspection):
 
     # -- calls ----------------------------------------------------------------------------------------
 
-    def _prepare(self, mode: str, args: tuple[Any, ...], with_target: bool) -> _Bound:
+    def _prepare(self, mode: str, args: tuple[Any, ...], with_target: bool) -> Bound:
         """Find or make the plan for these arguments and copy them in."""
         arrays = [np.asarray(a) for a in args]
         key = (mode, *((a.shape, a.dtype) for a in arrays))
@@ -253,7 +196,7 @@ class Net(Inspection):
                 np.copyto(target, value, casting="unsafe")
         return bound
 
-    def _resolve(self, mode: str, arrays: list[np.ndarray], with_target: bool) -> _Bound:
+    def _resolve(self, mode: str, arrays: list[np.ndarray], with_target: bool) -> Bound:
         count = len(self.input_types)
         expected = count + (1 if with_target and self.target_type is not None else 0)
         if len(arrays) != expected:
@@ -262,9 +205,7 @@ class Net(Inspection):
                 f"({count} inputs{', 1 target' if expected > count else ''}), got {len(arrays)}"
             )
         names = getattr(self.program, "names", [f"input {i}" for i in range(count)])
-        inputs = tuple(
-            _fitting(name, t, a) for name, t, a in zip(names, self.input_types, arrays, strict=False)
-        )
+        inputs = tuple(fitting_type(name, t, a) for name, t, a in zip(names, self.input_types, arrays, strict=False))
         target = None
         if expected > count:
             target = self._target(inputs, arrays[count])
@@ -283,7 +224,7 @@ class Net(Inspection):
             )
         return Type(value.shape, default.dtype)
 
-    def _advance(self, bound: _Bound) -> None:
+    def _advance(self, bound: Bound) -> None:
         if bound.random:
             self._homes["rng/step"] += np.uint64(1)
 
@@ -333,7 +274,7 @@ class Net(Inspection):
         """The first phase of a training step; returns the model's output (of the training graph)."""
         self._needs_loss()
         arrays = [np.asarray(a) for a in args]
-        inputs = tuple(_fitting(n, t, a) for n, t, a in zip(self._names(), self.input_types, arrays, strict=True))
+        inputs = tuple(fitting_type(n, t, a) for n, t, a in zip(self._names(), self.input_types, arrays, strict=True))
         default = None
         if self.target_type is not None:
             output = self._trace(inputs, None, training=False).graph.outputs[0][1].out
@@ -344,7 +285,7 @@ class Net(Inspection):
     def _names(self) -> list[str]:
         return list(getattr(self.program, "names", [f"input {i}" for i in range(len(self.input_types))]))
 
-    def _run_forward(self, bound: _Bound, arrays: Sequence[np.ndarray]) -> Any:
+    def _run_forward(self, bound: Bound, arrays: Sequence[np.ndarray]) -> Any:
         for target, value in zip(bound.inputs, arrays, strict=False):
             np.copyto(target, value, casting="unsafe")
         bound.run.run("forward")
@@ -378,10 +319,20 @@ class Net(Inspection):
         self._advance(bound)
         self._phases = (bound, "update")
 
-    def _phase(self, wanted: str, allowed: Sequence[str]) -> _Bound:
+    def _phase(self, wanted: str, allowed: Sequence[str]) -> Bound:
         if self._phases is None or self._phases[1] not in allowed:
-            raise PlanError(f"{user_where()}: {wanted}: call {allowed[0]} first: the order is forward, backward, update")
+            raise PlanError(
+                f"{user_where()}: {wanted}: call {allowed[0]} first: the order is forward, backward, update"
+            )
         return self._phases[0]
+
+    def fit(self, x: Any, y: Any = None, **options: Any) -> History:
+        """Train over arrays; see :func:`graphnet.fit.fit` for the options."""
+        return fit(self, x, y, **options)
+
+    def evaluate(self, x: Any, y: Any = None, batch_size: int | None = None) -> float:
+        """The mean loss over samples in inference mode."""
+        return evaluate(self, x, y, batch_size)
 
     # -- state ----------------------------------------------------------------------------------------
 
@@ -406,34 +357,9 @@ class Net(Inspection):
     @property
     def slots(self) -> Arrays:
         """Optimiser slots by name, live."""
-        return Arrays({n: a for n, a in self._slots.items()}, "slot")
+        return Arrays(dict(self._slots), "slot")
 
     def reset_states(self) -> None:
         """Put every state back to its initial value."""
         for key, initial in self._state_init.items():
             self._states[key][...] = initial
-
-
-def _for_mode(graph: Graph, mode: str) -> Graph:
-    """The results a mode needs."""
-    if mode == "infer":
-        return graph.with_results(outputs=[(n, v) for n, v in graph.outputs if n != "loss"])
-    if mode == "phases":
-        return graph
-    return graph.with_results(outputs=[(n, v) for n, v in graph.outputs if n == "loss"])
-
-
-def _fitting(name: str, expected: Type, value: np.ndarray) -> Type:
-    """The plan's type for an input array; raises one line if its axes or dtype do not fit."""
-    if value.ndim != expected.ndim:
-        raise ShapeError(
-            f"{user_where()}: input {name!r} has shape {value.shape}, the net was compiled for {expected.shape}"
-        )
-    if not np.can_cast(value.dtype, expected.dtype, "same_kind"):
-        raise DTypeError(
-            f"{user_where()}: input {name!r} is {value.dtype}, the net was compiled for {expected.dtype}: "
-            f"convert it with .astype('{expected.dtype}')"
-        )
-    return Type(value.shape, expected.dtype)
-
-

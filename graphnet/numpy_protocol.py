@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from graphnet import functions as F  # noqa: N812 - the field's customary name
+from graphnet import functions as F
 from graphnet.compiler.errors import TraceError
 from graphnet.operators import boolean_only
 from graphnet.tensor import user_where

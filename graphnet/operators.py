@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from graphnet import functions as F  # noqa: N812 - the field's customary name
+from graphnet import functions as F
 from graphnet.compiler.errors import DTypeError
 from graphnet.tensor import Tensor, user_where
 
@@ -28,10 +28,34 @@ COMPARE = {
     "eq": F.equal,
     "ne": F.not_equal,
 }
-METHODS = (
-    "reshape transpose sum mean max min prod var std argmax argmin cumsum any all astype swapaxes squeeze "
-    "flatten ravel clip sort argsort repeat take dot round"
-).split()
+METHODS = [
+    "reshape",
+    "transpose",
+    "sum",
+    "mean",
+    "max",
+    "min",
+    "prod",
+    "var",
+    "std",
+    "argmax",
+    "argmin",
+    "cumsum",
+    "any",
+    "all",
+    "astype",
+    "swapaxes",
+    "squeeze",
+    "flatten",
+    "ravel",
+    "clip",
+    "sort",
+    "argsort",
+    "repeat",
+    "take",
+    "dot",
+    "round",
+]
 
 
 def _reflected(function: Callable[..., Any]) -> Callable[..., Any]:

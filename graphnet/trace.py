@@ -106,9 +106,7 @@ class Trace:
         counts = self.scopes[-1].counts
         counts[function_name] = counts.get(function_name, 0) + 1
         name = explicit or function_name
-        if explicit is None and len(self.scopes) > 1:
-            name = f"{function_name}_{counts[function_name]}"
-        elif explicit is None and counts[function_name] > 1:
+        if (explicit is None and len(self.scopes) > 1) or (explicit is None and counts[function_name] > 1):
             name = f"{function_name}_{counts[function_name]}"
         self.scopes.append(_Scope(name))
         try:
@@ -248,16 +246,12 @@ def random_uniform(shape: int | Sequence[int], low: float = 0.0, high: float = 1
     trace = current("gn.random_uniform")
     trace.streams += 1
     sizes = (shape,) if isinstance(shape, int) else tuple(shape)
-    node = b.apply(
-        "random_uniform", SEED, STEP, *_time_index(trace), stream=trace.streams, shape=sizes, dtype=dtype
-    )
+    node = b.apply("random_uniform", SEED, STEP, *_time_index(trace), stream=trace.streams, shape=sizes, dtype=dtype)
     return node if (low, high) == (0.0, 1.0) else b.add(b.mul(node, high - low), low)
 
 
 @traced
-def random_normal(
-    shape: int | Sequence[int], mean: float = 0.0, std: float = 1.0, dtype: str = "float32"
-) -> Node:
+def random_normal(shape: int | Sequence[int], mean: float = 0.0, std: float = 1.0, dtype: str = "float32") -> Node:
     """Fresh normal numbers by the Box-Muller transform (Box and Muller 1958) of two uniform draws."""
     radius = b.unary("sqrt", b.mul(b.unary("log", b.sub(1.0, random_uniform(shape, dtype=dtype))), -2.0))
     angle = b.mul(random_uniform(shape, dtype=dtype), 6.283185307179586)

@@ -185,9 +185,7 @@ class Run:
         """The batches of an epoch, in order or shuffled by seed and epoch; ``len`` counts them."""
         if isinstance(self.data, Text):
             return sequences(self.data.ids, self.batch_size, self.recipe["steps"])
-        return minibatches(
-            *self._train, batch_size=self.batch_size, shuffle=self.shuffle, seed=self.seed, epoch=epoch
-        )
+        return minibatches(*self._train, batch_size=self.batch_size, shuffle=self.shuffle, seed=self.seed, epoch=epoch)
 
     def samples(self, batches: Any) -> int:
         """How many samples an epoch has."""
@@ -195,9 +193,7 @@ class Run:
             return int(len(batches) * self.batch_size * self.recipe["steps"])
         return len(self._train[0])
 
-    def _steps(
-        self, batches: Iterable[tuple[np.ndarray, np.ndarray]], tick: Tick
-    ) -> tuple[float, int, float]:
+    def _steps(self, batches: Iterable[tuple[np.ndarray, np.ndarray]], tick: Tick) -> tuple[float, int, float]:
         """Mean loss, number of samples and seconds of one pass; a text's state starts anew."""
         net, terms, text = self.net, self.recipe.get("loss_terms", 1), isinstance(self.data, Text)
         total, count = 0.0, 0

@@ -39,9 +39,7 @@ def main(data_name: str = "diabetes") -> None:
     """Print the loss before training and after each epoch, which is one step."""
     data = gn.data.load(data_name)
     x, y = data.x_train.astype("float64"), data.y_train.astype("float64")
-    net = gn.compile(
-        linreg, gn.spec(x.shape, "float64"), loss=gn.losses.mse, optimizer=gn.optim.SGD(lr=RECIPE["lr"])
-    )
+    net = gn.compile(linreg, gn.spec(x.shape, "float64"), loss=gn.losses.mse, optimizer=gn.optim.SGD(lr=RECIPE["lr"]))
     print(f"epoch 0  loss {net.loss(x, y):.6f}")
     for epoch in range(1, RECIPE["epochs"] + 1):
         net.step(x, y)

@@ -93,9 +93,7 @@ class Golden:
             pytest.fail(f"golden file {name} does not exist: {remedy}", pytrace=False)
         old = path.read_bytes()
         if old != new:
-            pytest.fail(
-                f"golden file {name} differs: {remedy}\n{unified_diff(name, old, new)}", pytrace=False
-            )
+            pytest.fail(f"golden file {name} differs: {remedy}\n{unified_diff(name, old, new)}", pytrace=False)
 
 
 def unified_diff(name: str, old: bytes, new: bytes) -> str:

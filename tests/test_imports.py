@@ -89,10 +89,7 @@ def faults(source: str, file: str) -> list[str]:
         elif layer == "models" and target == "graphnet" and any(map(is_private, module.split("."))):
             found.append((line, f"models use only graphnet's public names, not {module}"))
     if layer == "models":
-        found += [
-            (n, f"models use only graphnet's public names, not {what}")
-            for n, what in private_attributes(tree)
-        ]
+        found += [(n, f"models use only graphnet's public names, not {what}") for n, what in private_attributes(tree)]
     return [f"{file}:{line}: {what}" for line, what in sorted(found)]
 
 

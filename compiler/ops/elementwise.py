@@ -24,18 +24,14 @@ def broadcast_shapes(shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
     for shape in shapes:
         for i, n in enumerate(shape, ndim - len(shape)):
             if n != 1 and result[i] not in (1, n):
-                raise ShapeError(
-                    f"shapes do not broadcast: sizes {result[i]} and {n} of axis {i - ndim} differ"
-                )
+                raise ShapeError(f"shapes do not broadcast: sizes {result[i]} and {n} of axis {i - ndim} differ")
             result[i] = n if n != 1 else result[i]
     return tuple(result)
 
 
 def _float_only(ins: Sequence[Type], attrs: Attrs) -> Type:
     if any(not t.is_float for t in ins):
-        raise DTypeError(
-            f"needs a float, got {', '.join(t.dtype for t in ins)}: cast with .astype('float32')"
-        )
+        raise DTypeError(f"needs a float, got {', '.join(t.dtype for t in ins)}: cast with .astype('float32')")
     return _same(ins, attrs)
 
 
@@ -75,9 +71,7 @@ def _unary(
     name: str, maths: str, expr: str, grad: Grad | NoGradient, low: float = -2, high: float = 2, **more: Any
 ) -> Op:
     dtypes = more.pop("dtypes", ())
-    samples = tuple(
-        Sample((s,), low=low, high=high, dtypes=dtypes, distinct=True) for s in ((3, 4), (1,), (), (0, 2))
-    )
+    samples = tuple(Sample((s,), low=low, high=high, dtypes=dtypes, distinct=True) for s in ((3, 4), (1,), (), (0, 2)))
     options = {"infer": _float_only, "attrs": (), "cost": stream_cost(more.pop("flops", 1)), "in_place": True}
     return register(
         Op(
@@ -150,9 +144,7 @@ def _root(x: Node) -> Node:
 
 _unary("tanh", "tanh x", "tanh(x)", lambda g, y, x: [b.mul(g, _one_minus_square(y))], flops=8)
 _unary("arcsin", "asin x", "asin(x)", lambda g, y, x: _ratio(g, _root(_one_minus_square(x))), -0.8, 0.8)
-_unary(
-    "arccos", "acos x", "acos(x)", lambda g, y, x: _ratio(b.neg(g), _root(_one_minus_square(x))), -0.8, 0.8
-)
+_unary("arccos", "acos x", "acos(x)", lambda g, y, x: _ratio(b.neg(g), _root(_one_minus_square(x))), -0.8, 0.8)
 _unary("arctan", "atan x", "atan(x)", lambda g, y, x: _ratio(g, b.add(b.mul(x, x), 1.0)), flops=8)
 _unary("arcsinh", "asinh x", "asinh(x)", lambda g, y, x: _ratio(g, _root(b.add(b.mul(x, x), 1.0))), flops=8)
 _unary("arccosh", "acosh x", "acosh(x)", lambda g, y, x: _ratio(g, _root(b.sub(b.mul(x, x), 1.0))), 1.3, 3)
@@ -259,9 +251,7 @@ _binary("arctan2", "angle of the point (y, x)", "atan2(x, y)", _arctan2_grad, 0.
 for _name, _sign in (("eq", "=="), ("ne", "!="), ("lt", "<"), ("le", "<="), ("gt", ">"), ("ge", ">=")):
     _binary(_name, f"x {_sign} y", f"x {_sign} y", TRUTH, infer=_boolean)
 for _name, _sign in (("and", "&&"), ("or", "||"), ("xor", "!=")):
-    _binary(
-        f"logical_{_name}", f"x {_name} y", f"x {_sign} y", TRUTH, infer=_logical, dtypes=("bool", "bool")
-    )
+    _binary(f"logical_{_name}", f"x {_name} y", f"x {_sign} y", TRUTH, infer=_logical, dtypes=("bool", "bool"))
 register(
     Op(
         "where",
@@ -272,10 +262,7 @@ register(
         _select,
         lambda g, z, c, x, y: [None, b.where(c, g, 0), b.where(c, 0, g)],
         stream_cost(),
-        tuple(
-            Sample(((3, 4), *s), dtypes=("bool", "float", "float"))
-            for s in (((3, 4), (3, 4)), ((3, 1), (1, 4)))
-        ),
+        tuple(Sample(((3, 4), *s), dtypes=("bool", "float", "float")) for s in (((3, 4), (3, 4)), ((3, 1), (1, 4)))),
         kernel=k.where,
         expr="condition ? x : y",
     )

@@ -110,8 +110,7 @@ POOL_ATTRS = ("kernel", "stride", "padding")
 def _pooled(t: Type, attrs: Attrs) -> tuple[int, ...]:
     b.require(t.ndim == 4, "needs (batch, channels, height, width)")
     sizes = tuple(
-        conv_out_size(t.shape[2 + i], attrs["kernel"][i], attrs["stride"][i], attrs["padding"][i], 1)
-        for i in (0, 1)
+        conv_out_size(t.shape[2 + i], attrs["kernel"][i], attrs["stride"][i], attrs["padding"][i], 1) for i in (0, 1)
     )
     b.require(min(sizes) > 0, f"the window {attrs['kernel']} is larger than the padded image {t.shape[2:]}")
     return (*t.shape[:2], *sizes)

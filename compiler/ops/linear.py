@@ -100,9 +100,7 @@ def _conv2d(ins: Sequence[Type], attrs: Attrs) -> Type:
         f"{x.shape[1]} input channels, but the kernel takes {w.shape[1]} in each of {groups} groups",
     )
     sizes = [
-        conv_out_size(
-            x.shape[2 + i], w.shape[2 + i], attrs["stride"][i], attrs["padding"][i], attrs["dilation"][i]
-        )
+        conv_out_size(x.shape[2 + i], w.shape[2 + i], attrs["stride"][i], attrs["padding"][i], attrs["dilation"][i])
         for i in (0, 1)
     ]
     b.require(min(sizes) > 0, f"the kernel {w.shape[2:]} is larger than the padded image {x.shape[2:]}")

@@ -49,9 +49,7 @@ def _first_hit(y: Node, x: Node) -> Node:
     """True at the first element equal to the reduced ``y``: where the gradient of max and min goes."""
     axes = y.attrs["axes"]
     rest = [i for i in range(x.ndim) if i not in axes]
-    flat = b.reshape(
-        b.transpose(x, (*rest, *axes)), (*(x.shape[i] for i in rest), math.prod(x.shape[i] for i in axes))
-    )
+    flat = b.reshape(b.transpose(x, (*rest, *axes)), (*(x.shape[i] for i in rest), math.prod(x.shape[i] for i in axes)))
     which = "argmax" if y.op == "max" else "argmin"
     chosen = b.expand(b.apply(which, flat, axis=len(rest)), [len(rest)])
     hit = b.eq(b.iota(flat.shape, len(rest)), chosen)

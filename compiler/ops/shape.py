@@ -50,9 +50,7 @@ register(
 
 def _transpose(ins: Sequence[Type], attrs: Attrs) -> Type:
     perm, shape = attrs["perm"], ins[0].shape
-    b.require(
-        sorted(perm) == list(range(len(shape))), f"axes {perm} are not a permutation of {len(shape)} axes"
-    )
+    b.require(sorted(perm) == list(range(len(shape))), f"axes {perm} are not a permutation of {len(shape)} axes")
     return Type(tuple(shape[p] for p in perm), ins[0].dtype)
 
 
@@ -78,9 +76,7 @@ register(
 
 def _broadcast(ins: Sequence[Type], attrs: Attrs) -> Type:
     shape, own = attrs["shape"], ins[0].shape
-    ok = len(own) <= len(shape) and all(
-        n in (1, m) for n, m in zip(own, shape[len(shape) - len(own) :], strict=True)
-    )
+    ok = len(own) <= len(shape) and all(n in (1, m) for n, m in zip(own, shape[len(shape) - len(own) :], strict=True))
     b.require(ok, f"does not broadcast to {shape}")
     return Type(shape, ins[0].dtype)
 
@@ -156,9 +152,7 @@ def _place_grad(g: Node, y: Node, x: Node) -> list[Node]:
 
 def _batch_place(n: Node, ins: Sequence[Node], on: Sequence[bool]) -> Node:
     a, time = n.attrs, ins[0].shape[0]
-    return b.apply(
-        "place", ins[0], shape=_lead(time, a["shape"]), starts=(0, *a["starts"]), steps=(1, *a["steps"])
-    )
+    return b.apply("place", ins[0], shape=_lead(time, a["shape"]), starts=(0, *a["starts"]), steps=(1, *a["steps"]))
 
 
 register(
@@ -205,9 +199,7 @@ def _concat_grad(g: Node, y: Node, *xs: Node) -> list[Node]:
 
 def _batch_concat(n: Node, ins: Sequence[Node], on: Sequence[bool]) -> Node:
     time = next(x.shape[0] for x, batched in zip(ins, on, strict=True) if batched)
-    parts = [
-        x if batched else b.broadcast_to(x, _lead(time, x.shape)) for x, batched in zip(ins, on, strict=True)
-    ]
+    parts = [x if batched else b.broadcast_to(x, _lead(time, x.shape)) for x, batched in zip(ins, on, strict=True)]
     return b.concat(parts, n.attrs["axis"] + 1)
 
 

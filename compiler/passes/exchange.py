@@ -54,9 +54,7 @@ def _product(node: Node, context: Context) -> Node | None:
     table, ids = node.inputs[0].inputs
     if not _repeats(node.inputs[0]):
         rows = table.shape[0]
-        context.decline(
-            "exchange_gather", node, f"the table's {rows} rows are not fewer than {ids.out.size} gathers"
-        )
+        context.decline("exchange_gather", node, f"the table's {rows} rows are not fewer than {ids.out.size} gathers")
         return None
     return b.apply("take", b.matmul(table, node.inputs[1]), ids)
 
@@ -74,11 +72,7 @@ def _view(node: Node, context: Context) -> Node | None:
 
 
 def _is_row_wise(node: Node) -> bool:
-    return (
-        node.op in REGISTRY
-        and REGISTRY[node.op].kind == "elementwise"
-        and any(_repeats(i) for i in node.inputs)
-    )
+    return node.op in REGISTRY and REGISTRY[node.op].kind == "elementwise" and any(_repeats(i) for i in node.inputs)
 
 
 def _row_wise(node: Node, context: Context) -> Node | None:
@@ -105,12 +99,7 @@ def _scattered(node: Node, context: Context) -> Node | None:
     while flat.op == "reshape":
         flat = flat.inputs[0]
     width = product.shape[-1] if product.ndim else 0
-    if (
-        flat.op != "matmul"
-        or flat.inputs[1].ndim != 2
-        or product.ndim != ids.ndim + 1
-        or flat.shape[-1] != width
-    ):
+    if flat.op != "matmul" or flat.inputs[1].ndim != 2 or product.ndim != ids.ndim + 1 or flat.shape[-1] != width:
         return None
     g = b.reshape(flat.inputs[0], (*ids.shape, flat.inputs[0].shape[-1]))
     summed = b.apply("scatter_add", g, ids, rows=node.attrs["rows"])

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from graphnet.compiler.ir import Graph, Node, leaf, make, rebuild, rewrite, substitute, users
+from graphnet.compiler.order import is_phased, phase_of
 from graphnet.compiler.passes.pipeline import Context
 from graphnet.compiler.passes.simplify import in_bodies
 from graphnet.compiler.record import REGISTRY
@@ -65,10 +66,12 @@ def fuse(graph: Graph, context: Context) -> Graph:
     graph = rewrite(graph, inside)
     nodes = graph.nodes()
     groups = _Groups(nodes)
+    # phases that are called apart must not share a step: the target arrives between them
+    phase = phase_of(graph) if is_phased(graph) else dict.fromkeys(nodes, "")
     for node in nodes:
         if is_fusible(node):
             for i in dict.fromkeys(node.inputs):
-                if is_fusible(i) and i.shape == node.shape:
+                if is_fusible(i) and i.shape == node.shape and phase[i] == phase[node]:
                     groups.join(groups.of[i], groups.of[node])
     reads = users(nodes)
     kept = set(graph.roots())
@@ -79,18 +82,14 @@ def fuse(graph: Graph, context: Context) -> Graph:
     return _apply(graph, mapping)
 
 
-def _close(
-    members: list[Node], reads: dict[Node, list[Node]], kept: set[Node], mapping: dict[Node, Node]
-) -> None:
+def _close(members: list[Node], reads: dict[Node, list[Node]], kept: set[Node], mapping: dict[Node, Node]) -> None:
     """Make the fused node of a group; ``mapping`` then takes each of its results to the new node."""
     own = set(members)
     inputs = list(dict.fromkeys(i for n in members for i in n.inputs if i not in own))
     results = [n for n in members if n in kept or any(u not in own for u in reads[n])]
     leaves = {n: leaf(f"in{i}", "const", n.out, n.where, -1) for i, n in enumerate(inputs)}
     renamed = substitute(results, leaves)
-    body = Graph(
-        tuple(leaves.values()), tuple((f"out{i}", renamed[n]) for i, n in enumerate(results)), name="body"
-    )
+    body = Graph(tuple(leaves.values()), tuple((f"out{i}", renamed[n]) for i, n in enumerate(results)), name="body")
     types = tuple(n.out for n in results)
     fused = make("fused", inputs, {"body": body}, types, results[-1].where)
     for i, n in enumerate(results):
@@ -115,9 +114,7 @@ def _apply(graph: Graph, mapping: dict[Node, Node]) -> Graph:
                 work.extend(waiting)
                 continue
             inputs = [done[p] for p in parents]
-            done[n] = (
-                rebuild(source, [rebuild(source.inputs[0], inputs)]) if n in mapping else rebuild(n, inputs)
-            )
+            done[n] = rebuild(source, [rebuild(source.inputs[0], inputs)]) if n in mapping else rebuild(n, inputs)
             work.pop()
         return done[node]
 

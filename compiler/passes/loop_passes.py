@@ -25,9 +25,7 @@ from graphnet.compiler.record import REGISTRY
 HEAVY = ("matmul", "conv2d", "conv2d_input", "conv2d_weight", "take", "scatter_add", "random_uniform")
 
 
-def _rewrite_scans(
-    graph: Graph, context: Context, one: Callable[[Node, Context], list[Node] | None]
-) -> Graph:
+def _rewrite_scans(graph: Graph, context: Context, one: Callable[[Node, Context], list[Node] | None]) -> Graph:
     """Replace each scan by what ``one`` returns (its results in order), innermost loops first."""
     results: dict[Node, list[Node]] = {}
 

@@ -163,11 +163,7 @@ def _slice(node: Node, inputs: Sequence[Node]) -> Node | None:
         starts = [i + s * t for i, s, t in zip(inner["starts"], a["starts"], inner["steps"], strict=True)]
         steps = [s * t for s, t in zip(a["steps"], inner["steps"], strict=True)]
         return b.slice_(x.inputs[0], starts, node.shape, steps)
-    if (
-        x.op == "place"
-        and all(x.attrs[k] == a[k] for k in ("starts", "steps"))
-        and x.inputs[0].shape == node.shape
-    ):
+    if x.op == "place" and all(x.attrs[k] == a[k] for k in ("starts", "steps")) and x.inputs[0].shape == node.shape:
         return x.inputs[0]
     return _part_of_concat(node, x) if x.op == "concat" else None
 

@@ -1,6 +1,6 @@
 """Graphs folded to the calls of model functions: the nodes of one call in one phase become a group.
 
-    conv2d, add, w, b of lenet/conv2d_1      ->      lenet/conv2d_1(1)  [2 ops, 520 parameters]
+conv2d, add, w, b of lenet/conv2d_1      ->      lenet/conv2d_1(1)  [2 ops, 520 parameters]
 """
 
 from __future__ import annotations
@@ -28,9 +28,7 @@ class Group:
     @property
     def ops(self) -> int:
         """Nodes that compute something, inside loops and fused groups too."""
-        return sum(
-            sum(map(operations, bodies(n))) if bodies(n) else not is_bookkeeping(n) for n in self.nodes
-        )
+        return sum(sum(map(operations, bodies(n))) if bodies(n) else not is_bookkeeping(n) for n in self.nodes)
 
     @property
     def parameters(self) -> int:

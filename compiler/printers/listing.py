@@ -135,8 +135,7 @@ def _foot(plan: Plan) -> list[str]:
     homes = ", ".join(f"{kind} {count(m.homes[kind])} B" for kind in sorted(m.homes))
     return [
         f"{plural(len(plan.steps), 'step')} in {', '.join(plan.phases) or 'no phase'}",
-        f"arena {count(m.arena)} B, lower bound {count(m.lower_bound)} B, "
-        f"without reuse {count(m.total_temporaries)} B",
+        f"arena {count(m.arena)} B, lower bound {count(m.lower_bound)} B, without reuse {count(m.total_temporaries)} B",
         f"homes: {homes or 'none'}",
     ]
 

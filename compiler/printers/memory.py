@@ -52,9 +52,7 @@ def table(plan: Plan) -> str:
         lines.append(f"{'offset':>10}  {'bytes':>{width}}  {'lifetime':>12}  value  owner")
     for s in temps:
         alive = f"[{s.first}..{'end' if s.last >= END else s.last}]"
-        lines.append(
-            f"{s.offset:#10x}  {count(s.nbytes):>{width}}  {alive:>12}  {clean(s.name)}  {owner(s, places)}"
-        )
+        lines.append(f"{s.offset:#10x}  {count(s.nbytes):>{width}}  {alive:>12}  {clean(s.name)}  {owner(s, places)}")
     return "\n".join([*lines, *_totals(plan), *_peak(plan, temps, places)]) + "\n"
 
 
@@ -114,7 +112,9 @@ def timeline(plan: Plan, width: int = 72) -> str:
     digits = len(count(largest[0].nbytes))
     for s in largest:
         alive = f"{s.first}..{'end' if s.last >= END else s.last}"
-        lines.append(f"  {letters[s.id]} {count(s.nbytes):>{digits}} B  {alive:>9}  {clean(s.name)}  {owner(s, places)}")
+        lines.append(
+            f"  {letters[s.id]} {count(s.nbytes):>{digits}} B  {alive:>9}  {clean(s.name)}  {owner(s, places)}"
+        )
     if len(temps) > len(largest):
         lines.append(f"  # {plural(len(temps) - len(largest), 'smaller storage')}")
     return "\n".join(lines) + "\n"

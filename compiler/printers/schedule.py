@@ -85,9 +85,7 @@ class _Writer:
             lines += formulas(step.program, [text if text is not None else next(names) for text in literals])
         return lines
 
-    def _named(
-        self, kind: str, arrays: Sequence[Array], fused: bool, write: Callable[[Array], str]
-    ) -> list[str]:
+    def _named(self, kind: str, arrays: Sequence[Array], fused: bool, write: Callable[[Array], str]) -> list[str]:
         return [f"{kind}{i} {write(a)}" if fused else write(a) for i, a in enumerate(arrays)]
 
 

@@ -62,9 +62,7 @@ def run(args: argparse.Namespace) -> int:
     path = options.check_writable("--json", args.json) if args.json else None
     for name in args.models:
         find_model(name)
-    print(
-        f"{'model':8}  {'batch':>16}  {'compile ms':>10}  {'median ms':>10}  {'min ms':>10}  {'max ms':>10}"
-    )
+    print(f"{'model':8}  {'batch':>16}  {'compile ms':>10}  {'median ms':>10}  {'min ms':>10}  {'max ms':>10}")
     results = []
     for name in args.models or model_names():
         m = measure(name, args.repeats, args.batch_size, args.device, args.backend)

@@ -52,9 +52,7 @@ def run(args: argparse.Namespace) -> int:
     net = load(args.file, device=args.device, backend=args.backend)
     vocabulary = net.metadata.get("vocabulary")
     if not isinstance(vocabulary, str) or not vocabulary:
-        raise FileError(
-            f"{args.file}: holds no vocabulary: generate needs a net saved by graphnet train charlm"
-        )
+        raise FileError(f"{args.file}: holds no vocabulary: generate needs a net saved by graphnet train charlm")
     prompt = Text(vocabulary, args.file, args.file).encode(args.prompt).tolist()
     sys.stdout.write(args.prompt)
     for index in generate(net, len(vocabulary), prompt, args.length, args.temperature, args.seed):
@@ -65,9 +63,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def generate(
-    net: Net, size: int, prompt: Sequence[int], length: int, temperature: float, seed: int
-) -> Iterator[int]:
+def generate(net: Net, size: int, prompt: Sequence[int], length: int, temperature: float, seed: int) -> Iterator[int]:
     """``length`` character ids that follow ``prompt``; the net keeps its state from one to the next.
 
     Without a prompt the first character is drawn with equal chances, as a text may start anywhere.

@@ -72,15 +72,12 @@ def minibatches(
         raise DataError("minibatches: a scalar has no rows: pass arrays of one dimension or more")
     lengths = [len(array) for array in rows]
     if len(set(lengths)) > 1:
-        raise DataError(
-            f"minibatches: lengths differ {tuple(lengths)}: pass arrays with one row for each example"
-        )
+        raise DataError(f"minibatches: lengths differ {tuple(lengths)}: pass arrays with one row for each example")
     if lengths[0] == 0:
         raise DataError("minibatches: the arrays have no rows: pass at least one example")
     if drop_last and lengths[0] < size:
         raise DataError(
-            f"minibatches: {lengths[0]} rows make no full batch of {size}: "
-            "lower batch_size or leave drop_last out"
+            f"minibatches: {lengths[0]} rows make no full batch of {size}: lower batch_size or leave drop_last out"
         )
     return Minibatches(rows, size, shuffle, drop_last, *order)
 

@@ -105,6 +105,4 @@ def _accept(source: Source, raw: bytes, path: Path) -> bytes:
     try:
         return verify(source, raw)
     except RejectedError as fault:
-        raise DataError(
-            f"{path}: {fault}: replace it, or remove it to look elsewhere and download"
-        ) from fault
+        raise DataError(f"{path}: {fault}: replace it, or remove it to look elsewhere and download") from fault

@@ -29,9 +29,7 @@ class Dataset:
 
     def __repr__(self) -> str:
         fields = ("x_train", "y_train", "x_test", "y_test")
-        arrays = ", ".join(
-            f"{name}={getattr(self, name).dtype}{getattr(self, name).shape}" for name in fields
-        )
+        arrays = ", ".join(f"{name}={getattr(self, name).dtype}{getattr(self, name).shape}" for name in fields)
         return f"Dataset({self.name}: {arrays}, from {self.source})"
 
 
@@ -93,9 +91,7 @@ class Text:
         wrong = np.flatnonzero((array < 0) | (array >= size))
         if wrong.size:
             at = int(wrong[0])
-            raise DataError(
-                f"{self.name}: decode: id {array[at]} at position {at}: ids run from 0 to {size - 1}"
-            )
+            raise DataError(f"{self.name}: decode: id {array[at]} at position {at}: ids run from 0 to {size - 1}")
         return "".join([self.vocabulary[i] for i in array.tolist()])
 
 

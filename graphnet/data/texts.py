@@ -46,9 +46,7 @@ def python_topics() -> Text:
     except ImportError as error:
         raise DataError("topics: this Python comes without pydoc_data.topics: use a full CPython") from error
     text = "\n\n".join(topics[name].strip("\n") for name in sorted(topics))
-    return Text(
-        text, "topics", f"pydoc_data.topics of {platform.python_implementation()} {platform.python_version()}"
-    )
+    return Text(text, "topics", f"pydoc_data.topics of {platform.python_implementation()} {platform.python_version()}")
 
 
 def _decode(contents: bytes) -> str:

@@ -38,9 +38,7 @@ def verify(source: Source, raw: bytes, downloaded: bool = False) -> bytes:
         return contents
     digest = hashlib.sha256(contents).hexdigest()
     if digest != source.sha256:
-        raise RejectedError(
-            f"altered: the data's sha256 is {digest[:12]}..., the genuine one {source.sha256[:12]}..."
-        )
+        raise RejectedError(f"altered: the data's sha256 is {digest[:12]}..., the genuine one {source.sha256[:12]}...")
     return contents
 
 

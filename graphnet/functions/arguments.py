@@ -36,9 +36,7 @@ def _from_list(values: Sequence[Any]) -> Node:
     if _has_node(values):
         parts = b.operands(*(node(v) for v in values))
         if len({p.shape for p in parts}) > 1:
-            raise ShapeError(
-                f"a list of tensors of different shapes {', '.join(str(p.shape) for p in parts)}"
-            )
+            raise ShapeError(f"a list of tensors of different shapes {', '.join(str(p.shape) for p in parts)}")
         return b.concat([b.expand(p, [0]) for p in parts], 0)
     try:
         host = np.asarray(values)

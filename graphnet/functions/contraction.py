@@ -53,8 +53,7 @@ def _parse(subscripts: str, nodes: Sequence[Node]) -> tuple[list[str], str]:
         raise ShapeError(f'"{subscripts}" names {len(terms)} operands, got {len(nodes)}')
     unused = [c for c in string.ascii_letters if c not in subscripts]
     extra = [
-        x.ndim - len(term.replace("...", "")) if "..." in term else 0
-        for term, x in zip(terms, nodes, strict=True)
+        x.ndim - len(term.replace("...", "")) if "..." in term else 0 for term, x in zip(terms, nodes, strict=True)
     ]
     width = max(0, *extra)
     if width > len(unused):

@@ -297,9 +297,7 @@ def _sortable(x: Node, axis: int | None) -> tuple[Node, int]:
 def sort(x: Any, axis: int | None = -1, descending: bool = False) -> Node:
     """x sorted along an axis; None flattens x first."""
     x, where = _sortable(node(x), axis)
-    return take_along_axis(
-        x, b.apply("argsort", x, axis=where, descending=flag(descending, "descending")), where
-    )
+    return take_along_axis(x, b.apply("argsort", x, axis=where, descending=flag(descending, "descending")), where)
 
 
 @traced

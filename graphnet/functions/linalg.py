@@ -77,9 +77,7 @@ def contract(x: Node, y: Node, over_x: Sequence[int], over_y: Sequence[int]) -> 
     """Sum of products over paired axes as one matrix product: (rest of x, rest of y)."""
     x, y = b.operands(x, y)
     if [x.shape[a] for a in over_x] != [y.shape[a] for a in over_y]:
-        raise ShapeError(
-            f"{x.shape} x {y.shape}: axes {tuple(over_x)} and {tuple(over_y)} have different sizes"
-        )
+        raise ShapeError(f"{x.shape} x {y.shape}: axes {tuple(over_x)} and {tuple(over_y)} have different sizes")
     rows, columns = ([a for a in range(n.ndim) if a not in over] for n, over in ((x, over_x), (y, over_y)))
     inner = size_of(x.shape, over_x)
     left = b.reshape(b.transpose(x, (*rows, *over_x)), (size_of(x.shape, rows), inner))

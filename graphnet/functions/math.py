@@ -231,9 +231,7 @@ def clip(x: Numeric, min: Numeric = None, max: Numeric = None) -> Node:
 def where(condition: Numeric, x: Numeric = None, y: Numeric = None) -> Node:
     """x where the condition holds, else y, elementwise."""
     if x is None or y is None:
-        raise DTypeError(
-            "needs (condition, x, y): how many elements a condition selects is not known while tracing"
-        )
+        raise DTypeError("needs (condition, x, y): how many elements a condition selects is not known while tracing")
     if isinstance(x, int) and isinstance(y, int):
         x = node(x)
     return b.where(_truth(condition), operand(x), operand(y))

@@ -22,9 +22,7 @@ Padding = Any
 Pairs = tuple[tuple[int, int], tuple[int, int]]
 
 
-def _padding(
-    padding: Padding, sizes: tuple[int, ...], kernel: tuple[int, int], stride: Any, dilation: Any
-) -> Pairs:
+def _padding(padding: Padding, sizes: tuple[int, ...], kernel: tuple[int, int], stride: Any, dilation: Any) -> Pairs:
     """((top, bottom), (left, right)) from any of the forms."""
     if padding == "valid":
         return (0, 0), (0, 0)
@@ -187,9 +185,7 @@ def _max_pool(x: Node, kernel: Any, stride: Any, padding: Padding) -> Node:
 
 
 @traced
-def avg_pool2d(
-    x: Any, kernel: Any, stride: Any = None, padding: Padding = 0, count_include_pad: bool = True
-) -> Node:
+def avg_pool2d(x: Any, kernel: Any, stride: Any = None, padding: Padding = 0, count_include_pad: bool = True) -> Node:
     """The mean of each window of x (N, C, H, W); stride None: the kernel; padding is 0 or not counted."""
     return _avg_pool(floating(x), kernel, stride, padding, count_include_pad)
 

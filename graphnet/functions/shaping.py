@@ -39,9 +39,7 @@ def reshape(x: Any, shape: int | Sequence[int], *more: int) -> Node:
         raise ShapeError(f"shape {sizes} may hold one -1 and no other negative size")
     if unknown:
         if known == 0 or x.out.size % known:
-            raise ShapeError(
-                f"{x.shape} cannot become {sizes}: {x.out.size} elements are not a multiple of {known}"
-            )
+            raise ShapeError(f"{x.shape} cannot become {sizes}: {x.out.size} elements are not a multiple of {known}")
         sizes = tuple(x.out.size // known if n == -1 else n for n in sizes)
     elif known != x.out.size:
         raise ShapeError(f"{x.shape} cannot become {sizes}: {x.out.size} elements, not {known}")
@@ -239,9 +237,7 @@ def tile(x: Any, reps: int | Sequence[int]) -> Node:
     times = (1,) * (ndim - len(times)) + times
     shape = (1,) * (ndim - x.ndim) + x.shape
     pairs = list(zip(times, shape, strict=True))
-    spread = b.broadcast_to(
-        b.reshape(x, [n for s in shape for n in (1, s)]), [n for both in pairs for n in both]
-    )
+    spread = b.broadcast_to(b.reshape(x, [n for s in shape for n in (1, s)]), [n for both in pairs for n in both])
     return b.reshape(spread, [t * s for t, s in pairs])
 
 
@@ -259,9 +255,7 @@ def repeat(x: Any, repeats: int | Sequence[int], axis: int | None = None) -> Nod
     wide = b.expand(x, [axis + 1])
     shape = list(wide.shape)
     shape[axis + 1] = times[0]
-    return b.reshape(
-        b.broadcast_to(wide, shape), [*x.shape[:axis], x.shape[axis] * times[0], *x.shape[axis + 1 :]]
-    )
+    return b.reshape(b.broadcast_to(wide, shape), [*x.shape[:axis], x.shape[axis] * times[0], *x.shape[axis + 1 :]])
 
 
 @traced

@@ -90,9 +90,7 @@ class Optimizer:
         if name in self._values:
             self._values[name] = self.checked(name, value)
         elif name in self._fixed or (name in self._off and value is not None and value != self._off[name]):
-            raise TraceError(
-                f"{user_where()}: {kind}: {name} is fixed at the start: give {name}= to {kind}(...)"
-            )
+            raise TraceError(f"{user_where()}: {kind}: {name} is fixed at the start: give {name}= to {kind}(...)")
         elif name not in self._off:
             known = ", ".join([*self._values, *self._off])
             raise NameError_(f"{user_where()}: {kind} has no hyperparameter {name!r}: it has {known}")
@@ -127,9 +125,7 @@ class Optimizer:
         needed, optional = set(made._values), set(made._off)
         wrong = (needed - set(hyper)) | (set(hyper) - needed - optional) | (set(fixed) ^ set(made._fixed))
         if wrong:
-            raise NameError_(
-                f"{cls.__name__}: the saved hyperparameters do not fit: {', '.join(sorted(wrong))}"
-            )
+            raise NameError_(f"{cls.__name__}: the saved hyperparameters do not fit: {', '.join(sorted(wrong))}")
         made._setup(hyper, made._off, fixed)
         return made
 

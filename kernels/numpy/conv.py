@@ -16,11 +16,12 @@ from math import prod
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
 from graphnet.kernels.numpy.call import Array, ArrayType, Attrs, Call
 from graphnet.kernels.numpy.linear import without_copy
 from graphnet.kernels.numpy.scratch import Spec, carve, carve_bytes
 from graphnet.kernels.numpy.windows import Padding, Pair, overlap
-from numpy.lib.stride_tricks import as_strided
 
 _PATCH_BYTES = 1 << 20
 
@@ -168,9 +169,7 @@ def conv2d(out: Array, x: Array, w: Array, scratch: Array, **attrs: Any) -> list
     return calls
 
 
-def conv2d_input(
-    out: Array, g: Array, w: Array, scratch: Array, shape: Any = None, **attrs: Any
-) -> list[Call]:
+def conv2d_input(out: Array, g: Array, w: Array, scratch: Array, shape: Any = None, **attrs: Any) -> list[Call]:
     """Adjoint of `conv2d` in x: out (N, C, H, W) from g (N, O, oh, ow) and w; `shape` repeats out's."""
     conv = _conv(out.shape, w.shape, attrs)
     if not out.size:
@@ -208,9 +207,7 @@ def _scatter(conv: _Conv, x: Array, rows: Array, patches: Array) -> list[Call]:
     return calls
 
 
-def conv2d_weight(
-    out: Array, x: Array, g: Array, scratch: Array, shape: Any = None, **attrs: Any
-) -> list[Call]:
+def conv2d_weight(out: Array, x: Array, g: Array, scratch: Array, shape: Any = None, **attrs: Any) -> list[Call]:
     """Adjoint of `conv2d` in w: out (O, C / groups, kh, kw) from x and g; `shape` repeats out's.
 
     Blocks of images add up one after another, in the order of the batch.

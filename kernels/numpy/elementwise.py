@@ -12,8 +12,9 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from graphnet.kernels.numpy.call import Array, Call, Kernel, assign, same_memory, scalar
 from scipy import special
+
+from graphnet.kernels.numpy.call import Array, Call, Kernel, assign, same_memory, scalar
 
 ELEMENTWISE: dict[str, Kernel] = {}
 """Every kernel of this module by the name of its op."""

@@ -14,11 +14,12 @@ from math import prod
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
 from graphnet.kernels.numpy.blocks import Index, blocks
 from graphnet.kernels.numpy.call import Array, Call, Kernel
 from graphnet.kernels.numpy.elementwise import NOT_INPLACE
 from graphnet.kernels.numpy.scratch import ALIGNMENT
-from numpy.lib.stride_tricks import as_strided
 
 Ref = tuple[str, int]
 """("in", i), ("out", i) or ("tmp", i)."""
@@ -62,9 +63,7 @@ def _extents(shape: tuple[int, ...], full: tuple[int, ...]) -> tuple[int, ...]:
     return (1,) * (len(full) - len(shape)) + tuple(shape)
 
 
-def _merged_axes(
-    full: tuple[int, ...], arrays: Sequence[Array], temps: Sequence[tuple[int, ...]]
-) -> list[list[int]]:
+def _merged_axes(full: tuple[int, ...], arrays: Sequence[Array], temps: Sequence[tuple[int, ...]]) -> list[list[int]]:
     """Axes of `full` in groups that every operand can see as one axis each; axes of size 1 are left out."""
 
     def mergeable(a: int, b: int) -> bool:
@@ -139,11 +138,7 @@ def fused(
     extents = [tuple(prod(t[a] for a in g) for g in groups) for t in shapes]
     cuts = list(blocks(shape, BLOCK))
     varying = [any(c[d] != cuts[0][d] for c in cuts) for d in range(len(shape))]
-    constant = {
-        i
-        for i, e in enumerate(extents)
-        if not any(size > 1 and v for size, v in zip(e, varying, strict=True))
-    }
+    constant = {i for i, e in enumerate(extents) if not any(size > 1 and v for size, v in zip(e, varying, strict=True))}
     pinned = constant if len(cuts) > 1 else set()
     slots = _slots(temps, program, pinned)
     start = 0 if scratch is None else -scratch.ctypes.data % ALIGNMENT

@@ -7,6 +7,7 @@ from math import prod
 from typing import Any
 
 import numpy as np
+
 from graphnet.kernels.numpy.blocks import blocks
 from graphnet.kernels.numpy.call import Array, ArrayType, Attrs, Call, assign, run, scalar
 from graphnet.kernels.numpy.linear import is_blasable, without_copy
@@ -48,9 +49,7 @@ def take(out: Array, x: Array, idx: Array, scratch: Array | None = None, pack: b
     that copy to scratch. Without scratch, room is made at bind.
     """
     specs = _take_specs(x, idx, pack)
-    positions, buffer, packed = carve(
-        np.empty(carve_bytes(*specs), np.uint8) if scratch is None else scratch, *specs
-    )
+    positions, buffer, packed = carve(np.empty(carve_bytes(*specs), np.uint8) if scratch is None else scratch, *specs)
     calls: list[Call] = [(check_range, (idx, x.shape[0]))]
     if not out.size:
         return calls

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+
 from graphnet.kernels.numpy.call import Array, ArrayType, Attrs, Call
 from graphnet.kernels.numpy.scratch import Spec, carve, carve_bytes
 
@@ -19,9 +20,7 @@ def is_blasable(x: Array) -> bool:
     (rows, columns), (down, across), item = x.shape[-2:], x.strides[-2:], x.itemsize
 
     def rowwise(count: int, length: int, far: int, near: int) -> bool:
-        return (near == item or length == 1) and (
-            count == 1 or (far % item == 0 and far >= max(length, 1) * item)
-        )
+        return (near == item or length == 1) and (count == 1 or (far % item == 0 and far >= max(length, 1) * item))
 
     return rowwise(rows, columns, down, across) or rowwise(columns, rows, across, down)
 

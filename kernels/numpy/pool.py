@@ -13,15 +13,14 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+
 from graphnet.kernels.numpy.call import Array, ArrayType, Attrs, Call, scalar
 from graphnet.kernels.numpy.reduction import lowest
 from graphnet.kernels.numpy.scratch import Spec, carve, carve_bytes
 from graphnet.kernels.numpy.windows import Padding, Pair, overlaps
 
 
-def _taps(
-    x: Array, out: Array, kernel: Pair, stride: Pair, padding: Padding
-) -> Iterator[tuple[int, Array, Any]]:
+def _taps(x: Array, out: Array, kernel: Pair, stride: Pair, padding: Padding) -> Iterator[tuple[int, Array, Any]]:
     """For each element k of a window: what it meets in x, and the index of the outputs that meet it."""
     size, count = (x.shape[2], x.shape[3]), (out.shape[2], out.shape[3])
     for k, (out_y, out_x), (in_y, in_x) in overlaps(size, count, kernel, stride, padding):
@@ -53,9 +52,7 @@ def max_pool_index_scratch(in_types: Sequence[ArrayType], attrs: Attrs) -> int:
     return carve_bytes(*_index_specs(_output_shape(x.shape, attrs), x.dtype))
 
 
-def max_pool_index(
-    out: Array, x: Array, scratch: Array, kernel: Pair, stride: Pair, padding: Padding
-) -> list[Call]:
+def max_pool_index(out: Array, x: Array, scratch: Array, kernel: Pair, stride: Pair, padding: Padding) -> list[Call]:
     """Which element of its window, 0 to kh * kw - 1 row by row, is its first maximum; a NaN beats all.
 
     out (N, C, oh, ow) is uint8 or int32: it counts the elements before the first that reaches the maximum.
@@ -69,9 +66,7 @@ def max_pool_index(
         calls.append((np.logical_and, (unreached[where], below[where], unreached[where])))
         calls.append((np.add, (out, unreached.view(np.uint8), out)))
     if x.dtype.kind == "f":
-        calls.append(
-            (_choose_nan, (out, best, below, [(k, met, below[w], out[w]) for k, met, w in taps[::-1]]))
-        )
+        calls.append((_choose_nan, (out, best, below, [(k, met, below[w], out[w]) for k, met, w in taps[::-1]])))
     return calls
 
 
@@ -166,9 +161,7 @@ def window_sum(out: Array, x: Array, kernel: Pair, stride: Pair, padding: Paddin
     return calls
 
 
-def window_spread(
-    out: Array, g: Array, kernel: Pair, stride: Pair, padding: Padding, shape: Any = None
-) -> list[Call]:
+def window_spread(out: Array, g: Array, kernel: Pair, stride: Pair, padding: Padding, shape: Any = None) -> list[Call]:
     """Adjoint of `window_sum`: each element of out (N, C, H, W) sums g over the windows it is in."""
     if _tiles(out, g, kernel, stride, padding):
         return [(np.copyto, (into, g)) for _, into, _ in _taps(out, g, kernel, stride, padding)]

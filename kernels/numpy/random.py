@@ -19,6 +19,7 @@ from math import prod
 from typing import Any
 
 import numpy as np
+
 from graphnet.kernels.numpy.call import Array, ArrayType, Attrs, Call, run, scalar
 from graphnet.kernels.numpy.scratch import Spec, carve, carve_bytes
 
@@ -95,15 +96,11 @@ def _ramp(index: Array) -> list[Call]:
     return calls
 
 
-def _generate(
-    out: Array, seed: Array, step: Array, t: Array | None, stream: int, scratch: Array
-) -> list[Call]:
+def _generate(out: Array, seed: Array, step: Array, t: Array | None, stream: int, scratch: Array) -> list[Call]:
     if not out.size:
         return []
     per_counter = 2 if out.dtype == np.float64 else 4
-    keys, words, index, c0, c1, c2, c3, p0, p1, buffer = carve(
-        scratch, *_specs(_count(out.size, per_counter))
-    )
+    keys, words, index, c0, c1, c2, c3, p0, p1, buffer = carve(scratch, *_specs(_count(out.size, per_counter)))
     counter = c0, c1, c2, c3
     gather, values = _gather(out.dtype, counter, buffer)
     calls: list[Call] = [(load, (keys, words, stream_key(stream), seed, step, t)), *_ramp(index)]
@@ -160,9 +157,7 @@ def random_uniform(
     return _generate(out, seed, step, t, stream, scratch)
 
 
-def philox_uniform(
-    seed: int, stream: int, shape: tuple[int, ...], dtype: str = "float32", step: int = 0
-) -> Array:
+def philox_uniform(seed: int, stream: int, shape: tuple[int, ...], dtype: str = "float32", step: int = 0) -> Array:
     """A new array, uniform in [0, 1): what `random_uniform` would write for these seed, stream and step."""
     out = np.empty(shape, dtype)
     scratch = np.empty(random_scratch((), {"shape": shape}), np.uint8)
@@ -171,9 +166,7 @@ def philox_uniform(
     return out
 
 
-def philox_normal(
-    seed: int, stream: int, shape: tuple[int, ...], dtype: str = "float32", step: int = 0
-) -> Array:
+def philox_normal(seed: int, stream: int, shape: tuple[int, ...], dtype: str = "float32", step: int = 0) -> Array:
     """A new array of standard normals: Box-Muller on float64 uniforms, all cosines and then all sines."""
     size = prod(shape)
     half = -(-size // 2)

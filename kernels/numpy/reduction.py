@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+
 from graphnet.kernels.numpy.blocks import blocks
 from graphnet.kernels.numpy.call import Array, ArrayType, Attrs, Call, Kernel
 from graphnet.kernels.numpy.scratch import Spec, carve, carve_bytes

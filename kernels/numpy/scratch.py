@@ -6,6 +6,7 @@ from math import prod
 from typing import Any
 
 import numpy as np
+
 from graphnet.kernels.numpy.call import Array
 
 ALIGNMENT = 64

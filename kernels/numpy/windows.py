@@ -14,9 +14,7 @@ def overlap(size: int, count: int, offset: int, stride: int) -> tuple[slice, sli
     first = max(0, -(offset // stride))
     stop = max(first, min(count, (size - 1 - offset) // stride + 1))
     start = first * stride + offset
-    return slice(first, stop), slice(
-        start, start + max(0, stop - first - 1) * stride + (stop > first), stride
-    )
+    return slice(first, stop), slice(start, start + max(0, stop - first - 1) * stride + (stop > first), stride)
 
 
 def overlaps(

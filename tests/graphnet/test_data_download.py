@@ -19,9 +19,7 @@ from graphnet.data.fetch import describe, fetch
 from graphnet.data.sources import Source
 
 CONTENTS = bytes(range(256)) * 1000
-BOOK = (
-    b"The Project Gutenberg EBook of Plays\r\nEnter a ghost.\r\n*** END OF THIS PROJECT GUTENBERG EBOOK\r\n"
-)
+BOOK = b"The Project Gutenberg EBook of Plays\r\nEnter a ghost.\r\n*** END OF THIS PROJECT GUTENBERG EBOOK\r\n"
 
 
 class Server:
@@ -91,9 +89,7 @@ def message(source: Source) -> str:
     return str(caught.value)
 
 
-def test_download_is_kept_and_used_again(
-    server: Server, cache: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_download_is_kept_and_used_again(server: Server, cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A download is announced, verified and kept; the second fetch asks no server."""
     url = server.serve("/toy.gz", gzip.compress(CONTENTS))
     source = Source("toy/toy.gz", (url,), len(CONTENTS), hashlib.sha256(CONTENTS).hexdigest())
@@ -147,9 +143,7 @@ def test_endless_download_is_cut_off(server: Server, cache: Path, monkeypatch: p
     assert files(cache) == []
 
 
-def test_interrupted_download_leaves_no_file(
-    server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_interrupted_download_leaves_no_file(server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C in mid-download removes the part that was written, and stays a KeyboardInterrupt."""
     chunks = iter([b"half", KeyboardInterrupt()])
     written = []
@@ -185,9 +179,7 @@ def test_connection_lost_in_mid_download_is_one_line(
     assert files(cache) == []
 
 
-def test_unwritable_cache_is_reported(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unwritable_cache_is_reported(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cache that cannot be written is named, with the variable that moves it."""
     url = server.serve("/toy.bin", CONTENTS)
     genuine = Path.open

@@ -17,9 +17,7 @@ from graphnet.data.fetch import cache_folder, fetch
 from graphnet.data.sources import Source
 
 CONTENTS = bytes(range(256)) * 1000
-BOOK = (
-    b"The Project Gutenberg EBook of Plays\r\nEnter a ghost.\r\n*** END OF THIS PROJECT GUTENBERG EBOOK\r\n"
-)
+BOOK = b"The Project Gutenberg EBook of Plays\r\nEnter a ghost.\r\n*** END OF THIS PROJECT GUTENBERG EBOOK\r\n"
 PLAIN = Source("toy/toy.bin", ("http://toy",), len(CONTENTS), hashlib.sha256(CONTENTS).hexdigest())
 PACKED = Source("toy/toy.gz", ("http://toy",), len(CONTENTS), hashlib.sha256(CONTENTS).hexdigest())
 
@@ -105,9 +103,7 @@ def test_cache_path_that_is_a_file_is_reported(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("label", ["data_dir", "GRAPHNET_DATA"])
-def test_folder_that_is_not_one_is_an_error(
-    label: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_folder_that_is_not_one_is_an_error(label: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A data folder that was named must exist and be a folder: a slip must not start a download."""
     (tmp_path / "file").write_text("")
     for name, why in (("file", "not a folder"), ("absent", "No such file or directory")):
@@ -144,9 +140,7 @@ def test_unreadable_file_is_an_error(tmp_path: Path) -> None:
         (b"", "is empty"),
     ],
 )
-def test_broken_file_is_an_error_and_is_not_passed_over(
-    tmp_path: Path, cache: Path, raw: bytes, why: str
-) -> None:
+def test_broken_file_is_an_error_and_is_not_passed_over(tmp_path: Path, cache: Path, raw: bytes, why: str) -> None:
     """A broken local file is named with its fault, although the cache holds a sound one."""
     put(cache, PACKED, gzip.compress(CONTENTS))
     path = put(tmp_path, PACKED, raw)

@@ -129,9 +129,7 @@ def test_diabetes_keeps_the_raw_target() -> None:
 def test_missing_sklearn_is_one_line(loader: object, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without scikit-learn the embedded sets say what to install."""
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(
-        DataError, match=r"^(digits|diabetes): needs scikit-learn .*pip install scikit-learn$"
-    ):
+    with pytest.raises(DataError, match=r"^(digits|diabetes): needs scikit-learn .*pip install scikit-learn$"):
         loader()  # type: ignore[operator]
 
 
@@ -238,9 +236,7 @@ def test_load_knows_the_names() -> None:
     """Every name leads to its set; a slip is answered with the nearest name and all of them."""
     assert NAMES == ("mnist", "housing", "shakespeare", "tinyshakespeare", "digits", "diabetes", "topics")
     assert load("topics").name == "topics"
-    with pytest.raises(
-        DataError, match=r"unknown data set 'minst': did you mean 'mnist'\? use one of mnist, "
-    ):
+    with pytest.raises(DataError, match=r"unknown data set 'minst': did you mean 'mnist'\? use one of mnist, "):
         load("minst")
     with pytest.raises(DataError, match=r"unknown data set 'xyz\\n': use one of"):
         load("xyz\n")

@@ -172,9 +172,7 @@ def test_a_scalar_tensor_indexes_like_an_int():
 )
 def test_keys_that_do_not_fit_are_refused(key, message):
     """The error says why, after this file's line."""
-    with pytest.raises(
-        (gn.ShapeError, gn.DTypeError), match=rf"test_functions_indexing.py:\d+: getitem: {message}"
-    ):
+    with pytest.raises((gn.ShapeError, gn.DTypeError), match=rf"test_functions_indexing.py:\d+: getitem: {message}"):
         gn.jit(lambda x: gn.getitem(x, key))(X)
 
 

@@ -196,17 +196,13 @@ def test_clip_limits_either_side(bounds):
         -math.inf if bounds[0] is None else bounds[0],
         math.inf if bounds[1] is None else bounds[1],
     )
-    np.testing.assert_array_equal(
-        gn.jit(lambda x: gn.clip(x, *bounds))(POINTS), np.clip(POINTS, lowest, highest)
-    )
+    np.testing.assert_array_equal(gn.jit(lambda x: gn.clip(x, *bounds))(POINTS), np.clip(POINTS, lowest, highest))
 
 
 def test_where_chooses_and_broadcasts():
     """Conditions may be numbers; branches may be numbers; two ints give int32."""
     mask = np.array([[True], [False]])
-    np.testing.assert_array_equal(
-        gn.jit(lambda c, x: gn.where(c, x, 0))(mask, POINTS), np.where(mask, POINTS, 0)
-    )
+    np.testing.assert_array_equal(gn.jit(lambda c, x: gn.where(c, x, 0))(mask, POINTS), np.where(mask, POINTS, 0))
     np.testing.assert_array_equal(
         gn.jit(lambda c: gn.where(c, 1.5, -1))(np.array([0, 2], np.int32)), np.float32([-1, 1.5])
     )
@@ -239,9 +235,7 @@ def test_astype_refuses_dtypes_graphnet_lacks():
 
 def test_shapes_that_do_not_broadcast_name_line_and_sizes():
     """The error starts with the user's line."""
-    with pytest.raises(
-        gn.ShapeError, match=r"^\S*test_functions_math\.py:\d+: .*sizes 2 and 3 of axis -1 differ"
-    ):
+    with pytest.raises(gn.ShapeError, match=r"^\S*test_functions_math\.py:\d+: .*sizes 2 and 3 of axis -1 differ"):
         gn.jit(lambda x, y: gn.add(x, y))(np.ones(2), np.ones(3))
 
 

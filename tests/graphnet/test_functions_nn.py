@@ -81,9 +81,7 @@ def test_same_padding_gives_ceil_of_size_over_stride(kernel, stride):
     np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize(
-    ("stride", "padding", "dilation", "groups"), [(1, 0, 1, 1), (2, 1, 2, 2), (3, (2, 0), 1, 4)]
-)
+@pytest.mark.parametrize(("stride", "padding", "dilation", "groups"), [(1, 0, 1, 1), (2, 1, 2, 2), (3, (2, 0), 1, 4)])
 def test_conv1d_is_conv2d_of_height_one(stride, padding, dilation, groups):
     """(N, C, L) with (O, C/groups, k)."""
     x, w, bias = IMAGE[:, :, 0], RANDOM.normal(size=(4, 4 // groups, 3)), RANDOM.normal(size=4)
@@ -109,9 +107,7 @@ def test_conv_transpose2d_is_the_adjoint_of_conv2d(stride, padding, extra, dilat
     function = gn.jit(lambda x, w: gn.conv_transpose2d(x, w, None, stride, padding, extra, dilation, groups))
     found = function(IMAGE, w)
     s, p, e, d = both(stride), pairs(padding), both(extra), both(dilation)
-    sizes = [
-        (IMAGE.shape[2 + i] - 1) * s[i] - sum(p[i]) + d[i] * (w.shape[2 + i] - 1) + e[i] + 1 for i in (0, 1)
-    ]
+    sizes = [(IMAGE.shape[2 + i] - 1) * s[i] - sum(p[i]) + d[i] * (w.shape[2 + i] - 1) + e[i] + 1 for i in (0, 1)]
     assert found.shape == (2, 8, *sizes)
     y = RANDOM.normal(size=found.shape)
     np.testing.assert_allclose((convolve(y, w, s, p, d, groups) * IMAGE).sum(), (y * found).sum(), rtol=1e-9)
@@ -137,9 +133,7 @@ POOLS = [
 
 def border_of(padding, kernel, stride):
     if padding == "same":
-        totals = [
-            max(0, (-(-n // s) - 1) * s + k - n) for n, k, s in zip((7, 6), kernel, stride, strict=True)
-        ]
+        totals = [max(0, (-(-n // s) - 1) * s + k - n) for n, k, s in zip((7, 6), kernel, stride, strict=True)]
         return tuple((t // 2, t - t // 2) for t in totals)
     return pairs(padding)
 

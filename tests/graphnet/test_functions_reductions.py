@@ -46,9 +46,7 @@ def test_reductions_of_one_element(name, x):
 @pytest.mark.parametrize(("name", "value"), [("sum", 0), ("prod", 1), ("any", False), ("all", True)])
 def test_reductions_of_nothing(name, value):
     """Sums are 0, products 1, any False, all True."""
-    np.testing.assert_array_equal(
-        gn.jit(lambda x: getattr(gn, name)(x, axis=0))(np.zeros((0, 2))), [value] * 2
-    )
+    np.testing.assert_array_equal(gn.jit(lambda x: getattr(gn, name)(x, axis=0))(np.zeros((0, 2))), [value] * 2)
 
 
 @pytest.mark.parametrize("name", ["max", "min", "argmax", "argmin", "logsumexp"])

@@ -8,10 +8,10 @@ import math
 
 import numpy as np
 import pytest
-from graphnet.compiler.ir import Type
 
 import graphnet as gn
 from graphnet import init
+from graphnet.compiler.ir import Type
 
 BIG = (300, 200)
 SPREADS = [
@@ -115,9 +115,7 @@ def test_str_shows_the_arguments():
 
 def test_arguments_must_be_numbers():
     """The message starts with the user's line."""
-    with pytest.raises(
-        gn.DTypeError, match=r"test_init.py:\d+: init.normal: std must be a number, got 'big'"
-    ):
+    with pytest.raises(gn.DTypeError, match=r"test_init.py:\d+: init.normal: std must be a number, got 'big'"):
         init.normal(std="big")
 
 

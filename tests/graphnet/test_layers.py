@@ -13,9 +13,7 @@ IMAGES = DRAW.normal(size=(2, 4, 7, 6))
 
 def compiled(model, x, **options):
     """A net for arrays like ``x``, its parameters drawn anew so that none is trivially 0 or 1."""
-    net = gn.compile(
-        model, gn.spec(x.shape, x.dtype), loss=gn.losses.mse, optimizer=gn.optim.SGD(lr=0.0), **options
-    )
+    net = gn.compile(model, gn.spec(x.shape, x.dtype), loss=gn.losses.mse, optimizer=gn.optim.SGD(lr=0.0), **options)
     for name in net.params:
         net.params[name] = DRAW.normal(size=net.params[name].shape)
     return net
@@ -299,7 +297,5 @@ def test_batch_norm_refuses_to_train_on_one_value():
     """Its variance would be 0; inference is fine."""
     model = lambda x: gn.layers.batch_norm(x)  # noqa: E731 - the layer alone
     assert gn.compile(model, gn.spec((1, 3)))(np.ones((1, 3))).shape == (1, 3)
-    with pytest.raises(
-        gn.ShapeError, match=r"needs two values or more a channel, the input has shape \(1, 3\)"
-    ):
+    with pytest.raises(gn.ShapeError, match=r"needs two values or more a channel, the input has shape \(1, 3\)"):
         gn.compile(model, gn.spec((1, 3)), loss=gn.losses.mse, optimizer=gn.optim.SGD())

@@ -7,10 +7,10 @@ import functools
 import numpy as np
 import pytest
 import scipy.special
-from graphnet.compiler.ir import Type
 
 import graphnet as gn
 from graphnet import losses
+from graphnet.compiler.ir import Type
 
 DRAW = np.random.default_rng(0)
 LOGITS = DRAW.normal(size=(4, 3, 5)) * 5

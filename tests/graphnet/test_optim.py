@@ -7,11 +7,11 @@ import json
 
 import numpy as np
 import pytest
-from graphnet.compiler.ir import Graph, Type, is_leaf, leaf
-from graphnet.compiler.verify import verify
 
 import graphnet as gn
 from graphnet import optim
+from graphnet.compiler.ir import Graph, Type, is_leaf, leaf
+from graphnet.compiler.verify import verify
 
 DRAW = np.random.default_rng(0)
 X, Y = DRAW.normal(size=(6, 4)), DRAW.normal(size=(6, 3))
@@ -192,10 +192,7 @@ def test_update_graphs_are_sound(make, rule, options):
     graph = graph_of(optimizer, "float32", "float64")
     verify(graph, "updates")
     leaves = [n for n in graph.leaves() if is_leaf(n)]
-    roles = {
-        role: [n.attrs["name"] for n in leaves if n.attrs["role"] == role]
-        for role in ("hyper", "slot", "param")
-    }
+    roles = {role: [n.attrs["name"] for n in leaves if n.attrs["role"] == role] for role in ("hyper", "slot", "param")}
     assert sorted(roles["hyper"]) == sorted(f"optimizer/{name}" for name in optimizer.hyper)
     slots = {f"{slot}/{name}" for slot in optimizer.active_slots() for name in ("p0", "p1")}
     assert set(roles["slot"]) == slots | ({"optimizer/t"} if optimizer.counts else set())

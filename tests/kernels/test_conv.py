@@ -35,8 +35,7 @@ CASES = {
 
 def out_shape(x, w, a):
     size = (
-        (x[2 + d] + sum(a["padding"][d]) - a["dilation"][d] * (w[2 + d] - 1) - 1) // a["stride"][d] + 1
-        for d in (0, 1)
+        (x[2 + d] + sum(a["padding"][d]) - a["dilation"][d] * (w[2 + d] - 1) - 1) // a["stride"][d] + 1 for d in (0, 1)
     )
     return (x[0], w[0], *size)
 
@@ -66,9 +65,7 @@ def case(request, rng):
 def test_reference_agrees_with_scipy(rng):
     """The tester tested: SciPy's correlation of one image."""
     x, w = rng.random((1, 1, 6, 7)), rng.random((1, 1, 3, 2))
-    np.testing.assert_allclose(
-        by_definition(x, w, PLAIN)[0, 0], signal.correlate2d(x[0, 0], w[0, 0], "valid")
-    )
+    np.testing.assert_allclose(by_definition(x, w, PLAIN)[0, 0], signal.correlate2d(x[0, 0], w[0, 0], "valid"))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

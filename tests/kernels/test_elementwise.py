@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from graphnet.kernels.numpy.elementwise import ELEMENTWISE, NOT_INPLACE
 from scipy import special
+
+from graphnet.kernels.numpy.elementwise import ELEMENTWISE, NOT_INPLACE
 
 UNARY = {
     "neg": np.negative, "abs": np.abs, "sign": np.sign, "exp": np.exp, "log": np.log, "log1p": np.log1p,

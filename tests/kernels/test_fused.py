@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+
 from graphnet.kernels.numpy import elementwise as e
 from graphnet.kernels.numpy import run
 from graphnet.kernels.numpy.fused import BLOCK, fused, fused_scratch, may_share

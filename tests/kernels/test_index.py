@@ -9,9 +9,7 @@ INTEGERS = ["int32", "int64", "uint8"]
 
 
 @pytest.mark.parametrize("dtype", INTEGERS)
-@pytest.mark.parametrize(
-    "shapes", [((5, 3), (4,)), ((5,), (2, 3)), ((5, 2, 3), ()), ((5, 3), (0,)), ((5, 0), (2,))]
-)
+@pytest.mark.parametrize("shapes", [((5, 3), (4,)), ((5,), (2, 3)), ((5, 2, 3), ()), ((5, 3), (0,)), ((5, 0), (2,))])
 def test_take_gathers_rows(k, rng, shapes, dtype):
     """Any integer type, any layout; negative indices count from the end."""
     x = rng.random(shapes[0], "float32")
@@ -20,9 +18,7 @@ def test_take_gathers_rows(k, rng, shapes, dtype):
     out = np.empty(expected.shape, "float32")
     for pack in (False, True):
         np.testing.assert_array_equal(k.execute("take", out, x, idx, pack=pack), expected)
-        np.testing.assert_array_equal(
-            k.execute("take", out, k.strided(x), k.strided(idx), pack=pack), expected
-        )
+        np.testing.assert_array_equal(k.execute("take", out, k.strided(x), k.strided(idx), pack=pack), expected)
         np.testing.assert_array_equal(k.execute("take", k.strided(out), x, idx, pack=pack), expected)
 
 

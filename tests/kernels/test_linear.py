@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from graphnet.kernels.numpy.linear import is_blasable
 
 SHAPES = [
@@ -32,9 +33,7 @@ def test_matmul_agrees_with_numpy_in_every_layout(k, rng, shapes, dtype):
             for make_out in layouts:
                 for packed in (False, True):
                     flags = {"pack_a": packed, "pack_b": packed}
-                    got = k.execute(
-                        "matmul", make_out(np.empty_like(expected)), make_a(a), make_b(b), **flags
-                    )
+                    got = k.execute("matmul", make_out(np.empty_like(expected)), make_a(a), make_b(b), **flags)
                     np.testing.assert_array_equal(got, expected)
 
 

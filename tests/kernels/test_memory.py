@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from graphnet.kernels.numpy.blocks import blocks
 from graphnet.kernels.numpy.scratch import ALIGNMENT, carve, carve_bytes
 from graphnet.kernels.numpy.windows import overlap

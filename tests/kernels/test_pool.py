@@ -50,9 +50,7 @@ def test_index_is_that_of_the_first_maximum(k, case, dtype, index):
     expected = windows(x.astype(dtype), g.shape, attrs, fill).argmax(-1) if g.size else np.empty(g.shape)
     for view in (np.copy, k.strided):
         out = view(np.empty(g.shape, index))
-        np.testing.assert_array_equal(
-            k.execute("max_pool_index", out, view(x.astype(dtype)), **attrs), expected
-        )
+        np.testing.assert_array_equal(k.execute("max_pool_index", out, view(x.astype(dtype)), **attrs), expected)
 
 
 def test_nan_is_the_maximum_and_minus_infinity_beats_padding(k):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from graphnet.kernels.numpy import run
 from graphnet.kernels.numpy.random import (
     load,

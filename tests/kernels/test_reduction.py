@@ -51,9 +51,7 @@ def test_all_of_bools(k):
 def test_extrema_of_nan_are_nan(k):
     """As for every maximum in graphnet."""
     x = np.array([[1, np.nan], [2, 3]], "float32")
-    np.testing.assert_array_equal(
-        k.execute("max", np.empty(2, "f4"), x, axes=(1,), keepdims=False), [np.nan, 3]
-    )
+    np.testing.assert_array_equal(k.execute("max", np.empty(2, "f4"), x, axes=(1,), keepdims=False), [np.nan, 3])
 
 
 @pytest.mark.parametrize("out", ["int32", "int64"])

@@ -1,0 +1,68 @@
+"""What a net keeps for each compiled plan, and how call arguments choose one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from graphnet.backend import Executable
+from graphnet.compiler.errors import DTypeError, ShapeError
+from graphnet.compiler.ir import Graph, Type
+from graphnet.compiler.passes import Context
+from graphnet.compiler.schedule import Plan
+from graphnet.program import Traced
+from graphnet.tensor import user_where
+
+MODES = ("step", "phases", "loss", "infer")
+
+
+@dataclass(frozen=True)
+class PlanInfo:
+    """A plan the net has made: its mode, input types, seconds to compile and arena bytes."""
+
+    mode: str
+    inputs: tuple[Type, ...]
+    target: Type | None
+    seconds: float
+    plan: Plan
+
+    def __str__(self) -> str:
+        shapes = ", ".join(str(t) for t in (*self.inputs, *((self.target,) if self.target else ())))
+        return f"{self.mode}({shapes}): arena {self.plan.memory.arena:,} B, compiled in {self.seconds:.3f} s"
+
+
+@dataclass
+class Bound:
+    """A plan with its memory and the views a call needs."""
+
+    info: PlanInfo
+    traced: Traced
+    run: Executable
+    context: Context
+    inputs: tuple[np.ndarray, ...]
+    outputs: tuple[np.ndarray, ...]
+    random: bool
+
+
+def for_mode(graph: Graph, mode: str) -> Graph:
+    """The results a mode needs."""
+    if mode == "infer":
+        return graph.with_results(outputs=[(n, v) for n, v in graph.outputs if n != "loss"])
+    if mode == "phases":
+        return graph
+    return graph.with_results(outputs=[(n, v) for n, v in graph.outputs if n == "loss"])
+
+
+def fitting_type(name: str, expected: Type, value: np.ndarray) -> Type:
+    """The plan's type for an input array; raises one line if its axes or dtype do not fit."""
+    if value.ndim != expected.ndim:
+        raise ShapeError(
+            f"{user_where()}: input {name!r} has shape {value.shape}, the net was compiled for {expected.shape}"
+        )
+    if not np.can_cast(value.dtype, expected.dtype, "same_kind"):
+        raise DTypeError(
+            f"{user_where()}: input {name!r} is {value.dtype}, the net was compiled for {expected.dtype}: "
+            f"convert it with .astype('{expected.dtype}')"
+        )
+    return Type(value.shape, expected.dtype)
