@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from typing import Any
 
@@ -121,7 +121,7 @@ def elementwise(op: str, *values: Operand) -> Node:
     return apply(op, *operands(*values))
 
 
-def _binary(op: str) -> Any:
+def _binary(op: str) -> Callable[[Operand, Operand], Node]:
     def build(a: Operand, b: Operand) -> Node:
         return elementwise(op, a, b)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from graphnet.compiler.ir import Graph
+from graphnet.compiler.ir import Graph, reintern, session
 from graphnet.compiler.lower import lower
 from graphnet.compiler.passes import PIPELINE, Context, run_passes
 from graphnet.compiler.schedule import Plan
@@ -20,8 +20,9 @@ def debug_level() -> int:
 def compile_graph(graph: Graph, context: Context, reuse: bool = True) -> Plan:
     """Run the pipeline over ``graph``, lower it and plan its memory."""
     context.debug = max(context.debug, debug_level())
-    graph = run_passes(graph, PIPELINE, context)
-    plan = lower(graph, reuse)
+    with session():
+        graph = run_passes(reintern(graph), PIPELINE, context)
+        plan = lower(graph, reuse)
     if context.debug >= 3:
         from graphnet.compiler.printers import memory, schedule
 

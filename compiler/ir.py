@@ -12,9 +12,11 @@ Nothing here knows what an op does; shapes and gradients live in ``graphnet.comp
 
 from __future__ import annotations
 
+import contextlib
 import math
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -125,7 +127,19 @@ class Node:
         return f"<{self.op}{name} {' '.join(map(str, self.types))}>"
 
 
-_interned: weakref.WeakValueDictionary[Any, Node] = weakref.WeakValueDictionary()
+# Nodes made outside any session, by whoever builds graphs by hand, share this table.
+_shared: weakref.WeakValueDictionary[Any, Node] = weakref.WeakValueDictionary()
+_table: ContextVar[MutableMapping[Any, Node]] = ContextVar("table", default=_shared)
+
+
+@contextlib.contextmanager
+def session() -> Iterator[None]:
+    """Intern nodes in a table of their own, so that what was traced before leaves no mark on lines or order."""
+    token = _table.set({})
+    try:
+        yield
+    finally:
+        _table.reset(token)
 
 
 def make(
@@ -138,10 +152,11 @@ def make(
     """The interned node for these parts; ``where`` is kept from the first call and is not part of identity."""
     inputs = tuple(inputs)
     key = (op, tuple(map(id, inputs)), tuple(sorted(attrs.items())), type_)
-    node = _interned.get(key)
+    table = _table.get()
+    node = table.get(key)
     if node is None:
         node = Node(op, inputs, dict(attrs), type_, where)
-        _interned[key] = node
+        table[key] = node
     return node
 
 
@@ -255,6 +270,21 @@ def rewrite(graph: Graph, rule: Callable[[Node, tuple[Node, ...]], Node]) -> Gra
     for node in graph.nodes():
         done[node] = rule(node, tuple(done[i] for i in node.inputs))
     return graph.map(done)
+
+
+def reintern(graph: Graph) -> Graph:
+    """The same graph made of nodes of the current session, nested graphs too."""
+    done: dict[Node, Node] = {}
+    for node in (*graph.leaves(), *graph.nodes()):
+        if node not in done:
+            attrs = {k: reintern(v) if isinstance(v, Graph) else v for k, v in node.attrs.items()}
+            done[node] = make(node.op, [done[i] for i in node.inputs], attrs, node.type, node.where)
+    return Graph(
+        tuple(done[n] for n in graph.inputs),
+        tuple((name, done[n]) for name, n in graph.outputs),
+        tuple((done[home], done[n]) for home, n in graph.updates),
+        graph.name,
+    )
 
 
 def users(nodes: Iterable[Node]) -> dict[Node, list[Node]]:

@@ -52,13 +52,14 @@ def lower_scan(low: Lowering, node: Node, values: Values, dest: Values, steps: l
     loop = low.loop_count
     low.loop_count += 1
     carries = [_Carry(low, p, i, loop) for i in range(len(p.carries))]
-    for carry, start in zip(carries, p.carries, strict=True):
-        low.copy(values[start], carry.initial, node.where, steps)
+    for carry, initial in zip(carries, p.carries, strict=True):
+        low.copy(values[initial], carry.initial, node.where, steps)
     inner: Values = {n: c.read for n, c in zip(p.body_carries, carries, strict=True)}
     for n, x in zip(p.body_xs, p.xs, strict=True):
         inner[n] = slot(values[x], loop, p.length, p.reverse)
     inner.update({n: values[c] for n, c in zip(p.body_consts, p.consts, strict=True)})
-    inner[p.time] = slot(_ramp(low, p.length), loop, p.length, p.reverse)
+    if p.time in p.body.nodes():
+        inner[p.time] = slot(_ramp(low, p.length), loop, p.length, p.reverse)
 
     targets: list[tuple[Node, Array]] = [(p.results[i], c.write) for i, c in enumerate(carries)]
     stacks = _stacks(low, node, p, carries, dest, loop, targets)
@@ -71,7 +72,6 @@ def lower_scan(low: Lowering, node: Node, values: Values, dest: Values, steps: l
     start = low.position
     low.loops.append((start, set()))
     body = low.graph(_sequence(p.body), inner, inner_dest, None)
-    # a carry that is another carry's old value must be read before that one is overwritten: slots never alias
     for result, target in targets:
         low.copy(inner[result], target, node.where, body)
     for result, total in zip(p.results[len(p.carries) + p.stacks :], sums, strict=True):

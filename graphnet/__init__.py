@@ -8,7 +8,7 @@ gn.grad(f), gn.value_and_grad(f), gn.jit(f) the same compiler for plain function
 """
 
 try:
-    import graphnet.compiler
+    import graphnet.compiler  # noqa: F401 - found only where graphnet is installed
 except ModuleNotFoundError as error:
     if error.name != "graphnet.compiler":
         raise
@@ -17,7 +17,6 @@ except ModuleNotFoundError as error:
         "Python in another folder"
     ) from error
 
-import graphnet.compiler.ops
 from graphnet import data, functions, init, layers, losses, optim
 from graphnet.api import compile
 from graphnet.compiler.errors import (
@@ -44,3 +43,43 @@ from graphnet.trace import Spec, State, model, param, random_normal, random_unif
 
 _install()
 __version__ = "0.1.0"
+
+__all__ = [
+    *functions.__all__,
+    "BackendError",
+    "CompileError",
+    "DTypeError",
+    "DataError",
+    "FileError",
+    "GraphnetError",
+    "NameError",
+    "Net",
+    "NumericsError",
+    "PlanError",
+    "ShapeError",
+    "Spec",
+    "State",
+    "Tensor",
+    "TraceError",
+    "compile",
+    "cond",
+    "data",
+    "functions",
+    "grad",
+    "init",
+    "jit",
+    "layers",
+    "load",
+    "losses",
+    "model",
+    "optim",
+    "param",
+    "random_normal",
+    "random_uniform",
+    "scan",
+    "spec",
+    "state",
+    "training",
+    "value_and_grad",
+    "while_loop",
+]

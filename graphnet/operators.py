@@ -28,34 +28,11 @@ COMPARE = {
     "eq": F.equal,
     "ne": F.not_equal,
 }
-METHODS = [
-    "reshape",
-    "transpose",
-    "sum",
-    "mean",
-    "max",
-    "min",
-    "prod",
-    "var",
-    "std",
-    "argmax",
-    "argmin",
-    "cumsum",
-    "any",
-    "all",
-    "astype",
-    "swapaxes",
-    "squeeze",
-    "flatten",
-    "ravel",
-    "clip",
-    "sort",
-    "argsort",
-    "repeat",
-    "take",
-    "dot",
-    "round",
-]
+METHODS = (
+    *("sum", "mean", "max", "min", "prod", "var", "std", "argmax", "argmin", "cumsum", "any", "all"),
+    *("reshape", "transpose", "swapaxes", "squeeze", "flatten", "ravel", "repeat", "take", "sort", "argsort"),
+    *("astype", "clip", "dot", "round"),
+)
 
 
 def _reflected(function: Callable[..., Any]) -> Callable[..., Any]:

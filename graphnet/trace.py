@@ -11,7 +11,7 @@ from typing import Any
 
 from graphnet.compiler import build as b
 from graphnet.compiler.errors import NameError_, ShapeError, TraceError
-from graphnet.compiler.ir import ITEMSIZE, Node, Type, Where, leaf
+from graphnet.compiler.ir import ITEMSIZE, Node, Type, Where, leaf, session
 from graphnet.tensor import Tensor, as_node, traced, user_where
 
 SEED, STEP = leaf("rng/seed", "rng", Type((), "uint64")), leaf("rng/step", "rng", Type((), "uint64"))
@@ -95,7 +95,7 @@ class Trace:
         """Make this the current trace."""
         token = _current.set(self)
         try:
-            with b.outside():
+            with session(), b.outside():
                 yield self
         finally:
             _current.reset(token)

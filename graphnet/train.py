@@ -1,4 +1,4 @@
-"""The training loop behind ``graphnet train``: a model, its recipe and its data, epoch by epoch, with checkpoints.
+"""The training loop behind ``graphnet train``: a model, its recipe and its data, with checkpoints.
 
     run = Run(lenet, RECIPE, gn.data.mnist(), seed=1)
     for report in run.train(epochs=10):
@@ -6,8 +6,8 @@
         run.save("lenet.gnet")
 
 A recipe is a dict: ``task`` (classification, regression or text), ``loss``, ``optimizer`` (a function of the
-learning rate), ``lr``, ``batch_size`` (None: all rows), ``epochs``; for texts ``steps``, and where the loss adds
-up several characters, ``loss_terms``; optionally ``dtype`` of the arrays (float32) and ``shuffle``.
+learning rate), ``lr``, ``batch_size`` (None: all rows), ``epochs``; for texts ``steps``, and where the loss
+adds up several characters, ``loss_terms``; optionally ``dtype`` of the arrays (float32) and ``shuffle``.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class Report:
 
     ``train_loss`` is the mean over the epoch's steps, each before its update (for texts: per character), but
     for regression that of the whole training set after the epoch; ``test_loss``, ``train_accuracy`` and
-    ``test_accuracy`` are measured after the epoch. ``seconds`` and ``samples_per_second`` cover the steps, not
-    the measuring; a text's samples are characters.
+    ``test_accuracy`` are measured after the epoch. ``seconds`` and ``samples_per_second`` cover the steps,
+    not the measuring; a text's samples are characters.
     """
 
     epoch: int
@@ -63,8 +63,7 @@ class Report:
 class Run:
     """A training run: the net, its data, and how far it has come.
 
-    ``history`` holds the reports so far (of a resumed run, at least the last 1000), ``options`` what was chosen
-    in place of the recipe's values.
+    ``history`` holds the reports so far; of a resumed run, at least those of the last 1000 epochs.
     """
 
     def __init__(
@@ -135,8 +134,8 @@ class Run:
             raise FileError("the file was not saved by a training run: start one without it") from None
         if isinstance(data, Text) and net.metadata.get("vocabulary") != data.vocabulary:
             raise DataError(
-                f"the net was trained on a text with other characters than {data.name}: go on with that text, or "
-                f"start anew"
+                f"the net was trained on a text with other characters than {data.name}: go on with that text, "
+                f"or start anew"
             )
         run.net = net
         return run
@@ -253,7 +252,7 @@ class Run:
 
 
 def accuracy(net: Net, x: np.ndarray, y: np.ndarray, batch_size: int = 100) -> float:
-    """The share of rows of ``x`` (N, ...) whose largest output is that of their class, ``y`` (N,) integers."""
+    """The share of rows of ``x`` (N, ...) whose largest output is that of their class, ``y`` (N,)."""
     batches = minibatches(x, y, batch_size=batch_size)
     right = sum(int((net(rows).argmax(axis=-1) == labels).sum()) for rows, labels in batches)
     return right / len(y)

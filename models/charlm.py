@@ -1,16 +1,19 @@
-"""A character language model: LSTM of 256 units over embeddings of 256, trained on a text, such as Shakespeare's.
+"""A character language model: an LSTM of 256 units over embeddings of 256, for Shakespeare's works, say.
 
-The sizes are those of the slides "Introduction to deep learning with Julia and Knet" (Deniz Yuret, METU, 2016),
-which train it with Knet7:
+The sizes are those of "Julia ve Knet ile Derin Ogrenmeye Giris" (Introduction to deep learning with Julia and
+Knet; slides by Deniz Yuret, METU summer school, 2016), which train the model with Knet7 on Gutenberg's 100.txt:
 
-    (:lr=>1.0,:dropout=>0.0,:embedding=>256,:gclip=>5.0,:hidden=>256,:nlayer=>1,:seqlength=>100,:batchsize=>128)
+    (:lr=>1.0, :dropout=>0.0, :embedding=>256, :gclip=>5.0, :hidden=>256, :nlayer=>1, :seqlength=>100,
+     :batchsize=>128)
 
-The text is cut into 128 streams that are read side by side, 100 characters at a time; the LSTM's state goes on
-from batch to batch, the gradient is cut there. Loss per character: the slides' epochs gave 2.2448, 1.5556,
-1.3716, 1.2884, 1.2410. Two recipes:
+The text is cut into 128 streams that are read side by side, 100 characters at a time; the LSTM's state goes
+on from batch to batch, the gradient is cut there. The slides report as losses of the first five epochs 2.2448,
+1.5556, 1.3716, 1.2884 and 1.2410 per character. Two recipes:
 
-    adam    (default) loss averaged over the characters, Adam with learning rate 0.002, gradient norm at most 5
-    knet7   loss summed over the 100 steps, SGD with learning rate 1.0, gradient norm at most 5: the slides' recipe
+    adam    (default) loss averaged over the characters, Adam with learning rate 0.002
+    knet7   the slides': loss summed over the 100 steps, SGD with learning rate 1.0
+
+Both scale the gradient down to a norm of at most 5.
 
 After training, ``graphnet generate`` writes text one character at a time.
 """

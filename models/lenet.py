@@ -1,15 +1,15 @@
 """LeNet (LeCun et al., 1998) for MNIST's digits: two convolutions with pooling, then two dense layers.
 
-The recipe is that of "Introducing Knet8: beginning deep learning with 100 lines of Julia" (Deniz Yuret, 2016):
+The recipe is from "Introducing Knet8: beginning deep learning with 100 lines of Julia" (Deniz Yuret, 2016):
 
     x1 = pool(max(0, conv4(w[1],x0) .+ w[2]))        # 20 filters of 5x5
     x2 = pool(max(0, conv4(w[3],x1) .+ w[4]))        # 50 filters of 5x5
     x3 = max(0, w[5]*mat(x2) .+ w[6])                # 500 units
     return w[7]*x3 .+ w[8]                           # 10 classes
 
-Pixels in 0..1, batches of 100 in file order, weights uniform in (-0.1, 0.1), zero biases, learning rate 0.1 (the
-slides' run with Knet7), 10 epochs, cross entropy averaged over the batch. There it reached a test accuracy of
-0.971 after the first epoch and 0.9879 after the tenth.
+Pixels in 0..1, batches of 100 in file order, weights uniform in (-0.1, 0.1), zero biases, learning rate 0.1
+(that of the Knet7 run in Yuret's slides of the same year), 10 epochs, cross entropy averaged over the batch.
+There it reached a test accuracy of 0.971 after the first epoch and 0.9879 after the tenth.
 """
 
 import sys

@@ -1,13 +1,13 @@
 """Linear regression on the Boston housing table: 13 columns to the median value of a house in $1000s.
 
-The recipe is that of "Introducing Knet8: beginning deep learning with 100 lines of Julia" (Deniz Yuret, 2016):
+The recipe is from "Introducing Knet8: beginning deep learning with 100 lines of Julia" (Deniz Yuret, 2016):
 
     predict(w, x) = w[1]*x .+ w[2]
     loss(w, x, y) = sumabs2(y - predict(w, x)) / size(y, 2)
 
-All 506 rows in one batch, columns normalised by mean and n-1 standard deviation, learning rate 0.1. The tutorial
-draws the first weights at random; here they are zero, so the numbers are the same everywhere: loss 592.14692
-before the first step, 29.685812 after 10, 22.946777 after 20, 21.894831 after 10,000.
+All 506 rows in one batch, columns normalised by mean and n-1 standard deviation, learning rate 0.1. The
+tutorial draws the first weights at random; here they are zero, so the numbers are the same everywhere: loss
+592.14692 before the first step, 29.685812 after 10, 22.946777 after 20, 21.894831 after 10,000.
 """
 
 import sys

@@ -1,13 +1,13 @@
 """A multi-layer perceptron for MNIST's digits: 784 pixels, 64 hidden units with relu, 10 classes.
 
-The recipe is that of "Introducing Knet8: beginning deep learning with 100 lines of Julia" (Deniz Yuret, 2016):
+The recipe is from "Introducing Knet8: beginning deep learning with 100 lines of Julia" (Deniz Yuret, 2016):
 
     w = Any[ -0.1+0.2*rand(Float32,64,784), zeros(Float32,64,1),
              -0.1+0.2*rand(Float32,10,64),  zeros(Float32,10,1) ]
 
-Pixels in 0..1, batches of 100 in file order, learning rate 0.5, 10 epochs, cross entropy averaged over the batch.
-There it reached a test accuracy of 0.9407 after the first epoch and 0.9735 after the tenth. The recipe
-``shuffled`` draws a new order of the images for each epoch.
+Pixels in 0..1, batches of 100 in file order, learning rate 0.5, 10 epochs, cross entropy averaged over the
+batch. There it reached a test accuracy of 0.9407 after the first epoch and 0.9735 after the tenth. The
+recipe ``shuffled`` draws a new order of the images for each epoch.
 """
 
 import sys

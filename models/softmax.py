@@ -1,11 +1,11 @@
 """Softmax classification of MNIST's digits: 784 pixels to 10 classes, one linear layer.
 
-The recipe is that of "Introducing Knet8: beginning deep learning with 100 lines of Julia" (Deniz Yuret, 2016):
+The recipe is from "Introducing Knet8: beginning deep learning with 100 lines of Julia" (Deniz Yuret, 2016):
 
     w = Any[ -0.1+0.2*rand(Float32,10,784), zeros(Float32,10,1) ]
 
-Pixels in 0..1, batches of 100 in file order, learning rate 0.5, 10 epochs, cross entropy averaged over the batch.
-There it reached a test accuracy of 0.9048 after the first epoch and 0.9153 after the tenth.
+Pixels in 0..1, batches of 100 in file order, learning rate 0.5, 10 epochs, cross entropy averaged over the
+batch. There it reached a test accuracy of 0.9048 after the first epoch and 0.9153 after the tenth.
 """
 
 import sys

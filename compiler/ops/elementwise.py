@@ -72,7 +72,12 @@ def _unary(
 ) -> Op:
     dtypes = more.pop("dtypes", ())
     samples = tuple(Sample((s,), low=low, high=high, dtypes=dtypes, distinct=True) for s in ((3, 4), (1,), (), (0, 2)))
-    options = {"infer": _float_only, "attrs": (), "cost": stream_cost(more.pop("flops", 1)), "in_place": True}
+    options: dict[str, Any] = {
+        "infer": _float_only,
+        "attrs": (),
+        "cost": stream_cost(more.pop("flops", 1)),
+        "in_place": True,
+    }
     return register(
         Op(
             name,
@@ -93,7 +98,12 @@ def _binary(
 ) -> Op:
     dtypes = more.pop("dtypes", ())
     samples = tuple(Sample(s, low=low, high=high, dtypes=dtypes, distinct=True) for s in PAIRS)
-    options = {"infer": _number, "attrs": (), "cost": stream_cost(more.pop("flops", 1)), "in_place": True}
+    options: dict[str, Any] = {
+        "infer": _number,
+        "attrs": (),
+        "cost": stream_cost(more.pop("flops", 1)),
+        "in_place": True,
+    }
     return register(
         Op(
             name,

@@ -37,7 +37,8 @@ def _rewrite_scans(graph: Graph, context: Context, one: Callable[[Node, Context]
             if found is not None:
                 results[node] = found
         if node.op == "get" and node.inputs[0] in results:
-            return results[node.inputs[0]][node.attrs["index"]]
+            index: int = node.attrs["index"]
+            return results[node.inputs[0]][index]
         return node
 
     return rewrite(graph, visit)
@@ -254,9 +255,9 @@ def _sink(node: Node, context: Context) -> list[Node] | None:
     groups = (p.results[:c], stacks, sums)
     new = scan(p.carries, p.xs, p.consts, p.body.inputs, groups, p.length, p.reverse, node.where)
     lift = _Lift(p, can=lambda n: True)
-    for index, entry in enumerate(stacks):
-        lift.known.setdefault(entry, (b.item(new, c + index), True))
-    found = []
+    for index, stacked_value in enumerate(stacks):
+        lift.known.setdefault(stacked_value, (b.item(new, c + index), True))
+    found: list[Node] = []
     for i, r in enumerate(p.results):
         if i < c:
             found.append(b.item(new, i))
@@ -314,15 +315,15 @@ def prune_loops(graph: Graph, context: Context) -> Graph:
             return b.item(inputs[0], kept[old.inputs[0]].index(old.attrs["index"]))
         node = in_bodies(rebuild(old, inputs), lambda g: prune_loops(g, context))
         if old in used:
-            node, kept[old] = _prune(node, used[old])
+            return _prune(node, used[old], kept.setdefault(old, []))
         return node
 
     pruned = rewrite(graph, visit)
     return prune_loops(pruned, context) if pruned.roots() != graph.roots() else pruned
 
 
-def _prune(node: Node, indices: set[int]) -> tuple[Node, list[int]]:
-    """The loop without what is not needed for the results ``indices``, and which results it kept."""
+def _prune(node: Node, indices: set[int], keep: list[int]) -> Node:
+    """The loop without what is not needed for the results ``indices``; lists the results it kept."""
     p = parts(node)
     c = len(p.carries)
     live = {i for i in indices if i < c}
@@ -336,9 +337,9 @@ def _prune(node: Node, indices: set[int]) -> tuple[Node, list[int]]:
     xs = [i for i, x in enumerate(p.body_xs) if x in reach]
     consts = [i for i, k in enumerate(p.body_consts) if k in reach]
     carries = sorted(live)
-    keep = [*carries, *collected]
+    keep += [*carries, *collected]
     if len(keep) == len(p.results) and len(xs) == len(p.xs) and len(consts) == len(p.consts):
-        return node, keep
+        return node
     stacks = [p.results[i] for i in collected if i < c + p.stacks]
     sums = [p.results[i] for i in collected if i >= c + p.stacks]
     inputs = (
@@ -353,4 +354,4 @@ def _prune(node: Node, indices: set[int]) -> tuple[Node, list[int]]:
         [p.consts[i] for i in consts],
     )
     groups = ([p.results[i] for i in carries], stacks, sums)
-    return scan(*operands, inputs, groups, p.length, p.reverse, node.where), keep
+    return scan(*operands, inputs, groups, p.length, p.reverse, node.where)

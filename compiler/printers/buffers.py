@@ -95,7 +95,7 @@ def _walk(region: Region, nodes: Iterable[Node], steps: Iterable[Step], found: H
     for node in nodes:
         if is_leaf(node) or node.op in ("constant", "concat") or is_view(node):
             continue
-        step = next((s for s in waiting if s.op == node.op), None)
+        step = next((s for s in waiting if _made_by(s, node)), None)
         if step is None:
             break
         pairs.append((node, step))
@@ -110,6 +110,13 @@ def _walk(region: Region, nodes: Iterable[Node], steps: Iterable[Step], found: H
     for node, step in pairs:
         for part, body, inside in _parts(region, node, step):
             _walk(part, order(body).nodes, inside, found)
+
+
+def _made_by(step: Step, node: Node) -> bool:
+    """False for the copies and fills that lowering puts between the steps of nodes."""
+    if step.op != node.op or step.where != node.where:
+        return False
+    return not isinstance(step, Kernel) or step.outputs[0].shape == node.shape
 
 
 def _results(region: Region, node: Node, step: Step, found: Homes) -> None:

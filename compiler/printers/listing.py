@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from graphnet.compiler.ir import Graph, Node, is_leaf, users
+from graphnet.compiler.ir import Graph, Node, Type, is_leaf, users
 from graphnet.compiler.printers.buffers import Buffers, Homes, homes_of
 from graphnet.compiler.printers.collapse import Group, groups
 from graphnet.compiler.printers.numbering import Region, inner, number, operations, result
@@ -56,7 +56,8 @@ class _Writer:
         if node.op == "constant":
             return self._constant(node)
         head = leaf_head(region, node) if is_leaf(node) else f"{node.op}({operands(region, node)})"
-        words = [head, *(f"{k}=>{v}" for k, v in attributes(node.attrs).items())]
+        told = node.type if isinstance(node.type, Type) else None
+        words = [head, *(f"{k}=>{v}" for k, v in attributes(node.attrs, told).items())]
         name = node.attrs["name"] if is_leaf(node) else node.where.scope
         if name:
             words.append(f"name=>{clean(name)}")

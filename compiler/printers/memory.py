@@ -6,13 +6,13 @@ import string
 from collections.abc import Iterable, Mapping, Sequence
 
 from graphnet.compiler.memory import ALIGN, aligned
-from graphnet.compiler.printers.text import Places, clean, count, number, plural
+from graphnet.compiler.printers.text import Places, clean, count, plural
 from graphnet.compiler.schedule import END, Plan, Storage, flat
 
 _OWNERS = 10
 _ROWS = 24
 _WIDEST = 4
-_LETTERS = string.ascii_letters
+_LETTERS = string.ascii_lowercase[:20]
 _KINDS = {
     "input": "inputs and targets",
     "param": "parameters",
@@ -48,8 +48,9 @@ def table(plan: Plan) -> str:
     places = Places(s.where for s in plan.storages)
     width = max([5, *(len(count(s.nbytes)) for s in temps)])
     lines = [f"memory of {clean(plan.graph.name)}"]
+    name = max([5, *(len(clean(s.name)) for s in temps)])
     if temps:
-        lines.append(f"{'offset':>10}  {'bytes':>{width}}  {'lifetime':>12}  value  owner")
+        lines.append(f"{'offset':>10}  {'bytes':>{width}}  {'lifetime':>12}  {'value':{name}}  owner")
     for s in temps:
         alive = f"[{s.first}..{'end' if s.last >= END else s.last}]"
         lines.append(f"{s.offset:#10x}  {count(s.nbytes):>{width}}  {alive:>12}  {clean(s.name)}  {owner(s, places)}")
@@ -59,7 +60,7 @@ def table(plan: Plan) -> str:
 def _totals(plan: Plan) -> list[str]:
     m = plan.memory
     ratio = m.arena / m.lower_bound if m.lower_bound else 1.0
-    rows = [("arena, as planned", m.arena, f"{number(round(ratio, 4))} of the lower bound")]
+    rows = [("arena, as planned", m.arena, f"{ratio:.3f} x the lower bound")]
     rows.append(("lower bound", m.lower_bound, f"largest live set, at position {m.peak_position}"))
     rows.append(("without reuse", m.total_temporaries, "every temporary on its own"))
     rows += [(_KINDS.get(kind, kind), m.homes[kind], "fixed home") for kind in _homes(m.homes)]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from graphnet.compiler.ir import Where
+from graphnet.compiler.ir import Type, Where
 from graphnet.compiler.printers.buffers import Buffers
 from graphnet.compiler.printers.expression import formulas
 from graphnet.compiler.printers.text import Places, attributes, clean, count, plural, shape
@@ -53,7 +53,7 @@ class _Writer:
             lines = [self._head(step.position, f"if {predicate}", step.where, indent)]
             lines += [*self._body(step.then, indent), f"{indent}     else"]
             return [*lines, *self._body(step.orelse, indent)]
-        options = [] if isinstance(step, Fused) else [f"{k}=>{v}" for k, v in attributes(step.attrs).items()]
+        options = [] if isinstance(step, Fused) else _options(step)
         what = " ".join([step.op, *options, _types(step.outputs)])
         return [
             self._head(step.position, what, step.where, indent),
@@ -87,6 +87,11 @@ class _Writer:
 
     def _named(self, kind: str, arrays: Sequence[Array], fused: bool, write: Callable[[Array], str]) -> list[str]:
         return [f"{kind}{i} {write(a)}" if fused else write(a) for i, a in enumerate(arrays)]
+
+
+def _options(step: Kernel) -> list[str]:
+    result = Type(step.outputs[0].shape, step.outputs[0].dtype)
+    return [f"{name}=>{value}" for name, value in attributes(step.attrs, result).items()]
 
 
 def _types(arrays: Sequence[Array]) -> str:

@@ -18,6 +18,9 @@ _STRUCT |= {"float32": "f", "float64": "d"}
 # Attributes that a printer shows in another way, or that only keep nodes apart.
 HIDDEN = frozenset({"name", "role", "depth", "value", "index", "body", "then", "orelse"})
 
+# Values that mean "as if the attribute were not there".
+_NEUTRAL = {"dilation": 1, "groups": 1, "padding": 0, "stride": 1, "steps": 1, "keepdims": False, "reverse": False}
+
 
 def clean(name: str) -> str:
     """``name`` on one line: line ends and other characters that do not print are escaped."""
@@ -79,9 +82,20 @@ def attribute(value: Any) -> str:
     return clean(value) if isinstance(value, str) else type(value).__name__
 
 
-def attributes(attrs: Mapping[str, Any]) -> dict[str, str]:
-    """The attributes worth reading, sorted by name."""
-    return {name: attribute(attrs[name]) for name in sorted(attrs) if name not in HIDDEN}
+def attributes(attrs: Mapping[str, Any], result: Type | None = None) -> dict[str, str]:
+    """The attributes worth reading, sorted by name: none that says nothing, or what the type ``result`` says."""
+    found = {name: attrs[name] for name in sorted(attrs) if name not in HIDDEN}
+    found = {name: value for name, value in found.items() if not _says_nothing(name, value)}
+    if result is not None:
+        told = {"shape": result.shape, "sizes": result.shape, "dtype": result.dtype}
+        found = {name: value for name, value in found.items() if told.get(name) != value}
+    return {name: attribute(value) for name, value in found.items()}
+
+
+def _says_nothing(name: str, value: Any) -> bool:
+    if isinstance(value, tuple):
+        return all(_says_nothing(name, v) for v in value)
+    return name in _NEUTRAL and bool(value == _NEUTRAL[name])
 
 
 def within(graph: Graph) -> list[Node]:

@@ -19,9 +19,9 @@ from graphnet.train import Run
 
 EPILOG = """\
 A step is forward, backward and update on one batch of the model's embedded data set, in the recipe's shapes.
-Times are wall-clock milliseconds over the repeats, after one step that is not counted; compile is the time from
-the model function to a net that is ready to step. graphnet is measured alone: there are no other frameworks here
-to compare with."""
+Times are wall-clock milliseconds over the repeats, after one step that is not counted; compile is the time
+from the model function to a net that is ready to step. graphnet is measured alone: other frameworks are not run
+for comparison."""
 
 
 @dataclass(frozen=True)
@@ -62,19 +62,22 @@ def run(args: argparse.Namespace) -> int:
     path = options.check_writable("--json", args.json) if args.json else None
     for name in args.models:
         find_model(name)
-    print(f"{'model':8}  {'batch':>16}  {'compile ms':>10}  {'median ms':>10}  {'min ms':>10}  {'max ms':>10}")
+    print(row("model", "batch", "compile ms", "median ms", "min ms", "max ms"))
     results = []
     for name in args.models or model_names():
         m = measure(name, args.repeats, args.batch_size, args.device, args.backend)
         results.append(m)
         batch = "x".join(map(str, m.batch))
-        print(
-            f"{m.model:8}  {batch:>16}  {m.compile_ms:10.1f}  {m.median_ms:10.3f}  {m.min_ms:10.3f}  {m.max_ms:10.3f}",
-            flush=True,
-        )
+        times = (f"{value:.3f}" for value in (m.compile_ms, m.median_ms, m.min_ms, m.max_ms))
+        print(row(m.model, batch, *times), flush=True)
     if path:
         write_atomically(path, (json.dumps(report(results), indent=1) + "\n").encode())
     return 0
+
+
+def row(model: str, batch: str, *times: str) -> str:
+    """A line of the table."""
+    return f"{model:8}  {batch:>12}" + "".join(f"  {value:>10}" for value in times)
 
 
 def measure(name: str, repeats: int, batch_size: int | None, device: str, backend: str) -> Measured:

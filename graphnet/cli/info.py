@@ -97,7 +97,8 @@ def cores() -> int:
 
 def devices() -> Iterator[str]:
     """Devices with the backends that run on them, and compilers that were found."""
-    yield f"cpu: {processor()}, {cores()} cores, backends {', '.join(BACKENDS)} (auto: {choose('cpu', 'auto').name})"
+    auto = choose("cpu", "auto").name
+    yield f"cpu: {processor()}, {cores()} cores, backends {', '.join(BACKENDS)} (auto: {auto})"
     try:
         choose("cuda", "auto")
     except GraphnetError as error:
@@ -120,9 +121,9 @@ def blas() -> Iterator[str]:
         np.dot(np.ones((2, 2)), np.ones((2, 2)))
         for pool in threadpool_info():
             if pool.get("user_api") == "blas":
-                kind = pool.get("architecture") or "unknown kernels"
-                threads = f"{pool.get('num_threads')} threads"
-                yield f"{pool.get('internal_api')} {pool.get('version')}, {kind}, {threads}: {pool.get('filepath')}"
+                kind = pool.get("architecture") or "unknown"
+                name = f"{pool['internal_api']} {pool['version']}, {kind} kernels"
+                yield f"{name}, {pool['num_threads']} threads: {pool['filepath']}"
     for name, effect in SLOWING.items():
         if name in os.environ:
             yield f"slow: {name}={os.environ[name]} {effect}: unset {name}"
@@ -143,6 +144,7 @@ def data_sets(data_dir: str | None) -> Iterator[str]:
     folders = [Path(folder).expanduser() for folder in candidates if folder]
     for name, files in FILES.items():
         places = [folder for folder in folders if all((folder / file.file).is_file() for file in files)]
-        yield f"{name}: {places[0] / files[0].file if places else 'not found: downloaded when it is asked for'}"
+        place = (places[0] / files[0].file).parent if places else "not found: downloaded when asked for"
+        yield f"{name}: {place}"
     yield "digits, diabetes: come with scikit-learn; topics: comes with Python"
     yield f"cache: {cache_folder()}"

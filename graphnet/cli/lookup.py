@@ -28,7 +28,7 @@ class Model:
     recipe: Mapping[str, Any]
 
     def data_name(self, chosen: str | None, data_dir: str | None) -> str:
-        """The data set to use: the chosen one, the real one where a folder is given, else the embedded one."""
+        """The data set to use: the chosen one, the real one if a folder is given, else the embedded one."""
         return chosen or str(self.recipe["data" if data_dir else "embedded"])
 
 

@@ -100,8 +100,8 @@ def add_data(parser: argparse.ArgumentParser, embedded: str) -> None:
     parser.add_argument(
         "--data",
         metavar="NAME",
-        help=f"data set: mnist, housing, shakespeare, tinyshakespeare, digits, diabetes, topics; for charlm also "
-        f"a text file (default: {embedded})",
+        help=f"data set: mnist, housing, shakespeare, tinyshakespeare, digits, diabetes, topics; for charlm "
+        f"also a text file (default: {embedded})",
     )
     parser.add_argument(
         "--data-dir",

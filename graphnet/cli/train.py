@@ -19,13 +19,13 @@ from graphnet.net import Net
 from graphnet.train import Run
 
 EPILOG = """\
-Without --data a small data set that needs no network is used: scikit-learn's digits for the image models, its
-diabetes table for linreg, CPython's help texts for charlm. With --data mnist, housing or shakespeare the files
-are looked for in --data-dir, $GRAPHNET_DATA and the cache, then downloaded.
+Without --data a small data set that needs no network is used: scikit-learn's digits for the image models,
+its diabetes table for linreg, CPython's help texts for charlm. With --data mnist, housing or shakespeare the
+files are looked for in --data-dir, $GRAPHNET_DATA and the cache, then downloaded.
 
-Loss and accuracy: the loss is the mean over the epoch's steps, each before its update (linreg: over all training
-rows after the epoch); accuracies are measured after the epoch. samples/s counts the steps alone; a sample of
-charlm is a character.
+Loss and accuracy: the loss is the mean over the epoch's steps, each before its update (linreg: over all
+training rows after the epoch); accuracies are measured after the epoch. samples/s counts the steps alone; a
+sample of charlm is a character.
 
 --save keeps the run after each epoch, so that an interrupted one goes on where it was:
   graphnet train lenet --data mnist --save lenet.gnet --plot lenet.png
@@ -188,13 +188,11 @@ def _resumed(args: argparse.Namespace) -> tuple[Model, Run, int, list[str]]:
         if given not in (None, False) and given != value:
             option = f"--{name.replace('_', '-')}"
             had = f"{option} {value}" if not isinstance(value, bool) else f"no {option}"
-            raise GraphnetError(
-                f"--load {args.load}: was trained with {had}: leave {option} out, or train anew without --load"
-            )
+            raise GraphnetError(f"--load {args.load}: was trained with {had}: leave {option} out, or train anew")
     epochs = args.epochs or int(kept["epochs"])
     if epochs <= training.epoch:
         raise GraphnetError(
-            f"--load {args.load}: {training.epoch} epochs are done: give --epochs, the number in all, above that"
+            f"--load {args.load}: {training.epoch} epochs are done: give --epochs, the number in all, above it"
         )
     if args.lr is not None and net.optimizer is not None:
         net.optimizer.lr = args.lr
@@ -216,18 +214,16 @@ def _data_notes(model: Model, data: Dataset | Text, name: str) -> list[str]:
         size = f"{len(data.x_train):,} training and {len(data.x_test):,} test examples"
     notes = [f"data: {data.name}, {size}, from {data.source}"]
     if name == model.recipe["embedded"]:
-        real = model.recipe["data"]
-        notes.append(
-            f"      a small data set that needs no network; the real one: graphnet train {model.name} --data {real}"
-        )
+        real = f"graphnet train {model.name} --data {model.recipe['data']}"
+        notes.append(f"      a small data set that needs no network; the real one: {real}")
     return notes
 
 
 def _describe(model: Model, training: Run, epochs: int) -> str:
     net, shuffled = training.net, ", shuffled" if training.shuffle else ""
     return (
-        f"{model.name}: {parameters(net):,} parameters, recipe {model.recipe_name}, {net.optimizer!r}, batches of "
-        f"{training.batch_size}{shuffled}, {epochs} epochs, seed {training.seed}, backend {net.backend.name}"
+        f"{model.name}: {parameters(net):,} parameters, recipe {model.recipe_name}, {net.optimizer!r}, batches "
+        f"of {training.batch_size}{shuffled}, {epochs} epochs, seed {training.seed}, backend {net.backend.name}"
     )
 
 
