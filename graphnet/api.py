@@ -42,6 +42,11 @@ def compile(
             f"{user_where()}: compile: optimizer must be one of gn.optim (gn.optim.SGD(lr=0.1), say), "
             f"got {type(optimizer).__name__}"
         )
+    if loss is not None and not callable(loss):
+        raise CompileError(
+            f"{user_where()}: compile: loss must be a function of (output, target) such as gn.losses.mse, "
+            f"got {type(loss).__name__}"
+        )
     found = [spec_of(s) for s in specs]
     program = FunctionProgram(fn, found, loss, options)
     kind = spec_of(target).type if target is not None else None

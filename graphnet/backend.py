@@ -6,6 +6,7 @@ states, hyperparameters) is made by ``allocate`` and handed in by name, so that 
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
@@ -186,8 +187,9 @@ BACKENDS: dict[str, Callable[[], Backend]] = {"numpy": NumpyBackend}
 def choose(device: str, backend: str) -> Backend:
     """The backend for a device; "auto" takes the fastest that works here. Raises BackendError in one line."""
     if device != "cpu":
-        raise BackendError(f"device {device!r} is not available in this version: use device='cpu'")
-    name = "numpy" if backend == "auto" else backend
+        raise BackendError(f"{user_where()}: device {device!r} is not available in this version: use device='cpu'")
+    name = os.environ.get("GRAPHNET_BACKEND", "auto") if backend == "auto" else backend
+    name = "numpy" if name == "auto" else name
     if name not in BACKENDS:
-        raise BackendError(f"backend {backend!r} is unknown: use one of auto, {', '.join(BACKENDS)}")
+        raise BackendError(f"{user_where()}: backend {backend!r} is unknown: use one of auto, {', '.join(BACKENDS)}")
     return BACKENDS[name]()

@@ -9,11 +9,11 @@ from typing import Any
 from graphnet import tree
 from graphnet.compiler import build as b
 from graphnet.compiler.autodiff import depends_on
-from graphnet.compiler.errors import ShapeError, TraceError
+from graphnet.compiler.errors import DTypeError, ShapeError, TraceError
 from graphnet.compiler.ir import Graph, Node, Type, Where, leaf, substitute, toposort
 from graphnet.compiler.ops import control
 from graphnet.tensor import Tensor, as_node, user_where
-from graphnet.trace import Trace, current
+from graphnet.trace import Trace, check_call, current
 
 
 def _nodes(leaves: Sequence[Any], where: Where) -> list[Node]:
@@ -80,11 +80,11 @@ def scan(
     time = leaf("time", "time", Type((), "int32"), where, depth)
     body_carries = [leaf(f"carry{i}", "carry", n.out, where, depth) for i, n in enumerate(carries)]
     body_xs = [leaf(f"x{i}", "x", Type(n.shape[1:], n.dtype), where, depth) for i, n in enumerate(rows)]
+    inner = tree.unflatten(carry_tree, list(map(Tensor, body_carries)))
+    row = tree.unflatten(x_tree, list(map(Tensor, body_xs)))
+    check_call(cell, "scan: the cell", (inner, row))
     with _body(trace, (time, steps)):
-        result = cell(
-            tree.unflatten(carry_tree, [Tensor(n) for n in body_carries]),
-            tree.unflatten(x_tree, [Tensor(n) for n in body_xs]),
-        )
+        result = cell(inner, row)
     if not isinstance(result, tuple) or len(result) != 2:
         raise TraceError(f"{where}: scan: the cell must return (carry, y), it returned {type(result).__name__}")
     new_leaves, new_tree = tree.flatten(result[0])
@@ -105,6 +105,8 @@ def scan(
 def _length(rows: Sequence[Node], length: int | None, where: Where) -> int:
     if not rows and length is None:
         raise TraceError(f"{where}: scan: give xs or length=")
+    if length is not None and (not isinstance(length, int) or length < 0):
+        raise TraceError(f"{where}: scan: length must be a non-negative integer, got {length!r}")
     if any(n.ndim == 0 for n in rows):
         raise ShapeError(f"{where}: scan: xs must have a leading axis to loop over")
     sizes = {n.shape[0] for n in rows} | ({length} if length is not None else set())
@@ -119,6 +121,12 @@ def _matching(new: Sequence[Node], old: Sequence[Node], where: Where) -> list[No
     for i, (n, o) in enumerate(zip(cast, old, strict=True)):
         if n.shape != o.shape:
             raise ShapeError(f"{where}: scan: carry {i} has shape {o.shape}, the cell returned {n.shape}")
+    for i, (n, o) in enumerate(zip(new, old, strict=True)):
+        if b.promote(n.dtype, o.dtype) != o.dtype:
+            raise DTypeError(
+                f"{where}: scan: carry {i} is {o.dtype}, the cell returned {n.dtype}: start from a {n.dtype} "
+                f"carry, or return .astype('{o.dtype}')"
+            )
     return cast
 
 
@@ -140,13 +148,17 @@ def cond(predicate: Any, then: Callable[..., Any], otherwise: Callable[..., Any]
     inputs = [leaf(f"const{i}", "const", n.out, where, depth) for i, n in enumerate(outer)]
     branches, trees = [], []
     for branch in (then, otherwise):
+        given = tree.unflatten(structure, [Tensor(n) for n in inputs])
+        check_call(branch, f"cond: branch {len(branches) + 1}", given)
         with _body(trace):
-            value = branch(*tree.unflatten(structure, [Tensor(n) for n in inputs]))
+            value = branch(*given)
         found, shape = tree.flatten(value)
         branches.append(_nodes(found, where))
         trees.append(shape)
     if trees[0] != trees[1] or [n.out for n in branches[0]] != [n.out for n in branches[1]]:
-        kinds = [", ".join(str(n.out) for n in branch) for branch in branches]
+        kinds = [", ".join(str(n.out) for n in branch) or "nothing" for branch in branches]
+        if trees[0] != trees[1]:
+            kinds = list(map(str, trees))
         raise ShapeError(f"{where}: cond: the branches return different things: {kinds[0]} and {kinds[1]}")
     captured = _captured([*branches[0], *branches[1]], inputs)
     extra = {n: leaf(f"seen{i}", "const", n.out, n.where, depth) for i, n in enumerate(captured)}

@@ -46,6 +46,8 @@ def jit(fn: Callable[..., Any]) -> Callable[..., Any]:
     Arguments are arrays, numbers, or lists, tuples and dicts of them; anything else (strings, None, functions)
     is passed as it is. Results come back as NumPy arrays in the nest the function returned.
     """
+    if not callable(fn):
+        raise TraceError(f"{user_where()}: jit: the function must be callable, got {type(fn).__name__}")
     compiled: dict[Any, Callable[[list[np.ndarray]], Any]] = {}
 
     @functools.wraps(fn)
@@ -57,7 +59,11 @@ def jit(fn: Callable[..., Any]) -> Callable[..., Any]:
         arrays = [_as_array(v) for v, d in zip(leaves, dynamic, strict=True) if d]
         static = tuple(v for v, d in zip(leaves, dynamic, strict=True) if not d)
         key = (structure, static, tuple((a.shape, a.dtype) for a in arrays))
-        run = compiled.get(key)
+        try:
+            run = compiled.get(key)
+        except TypeError:
+            kinds = ", ".join(type(v).__name__ for v in static)
+            raise TraceError(f"{user_where()}: arguments that are not arrays must be hashable, got {kinds}") from None
         if run is None:
             if len(compiled) >= MAX_TRACES:
                 compiled.pop(next(iter(compiled)))
@@ -114,6 +120,8 @@ def grad(fn: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable[.
 
     Takes the same arguments as ``fn``; returns the nest of that argument, each array replaced by its gradient.
     """
+    if not callable(fn):
+        raise TraceError(f"{user_where()}: grad: the function must be callable, got {type(fn).__name__}")
     both = value_and_grad(fn, argnums)
 
     @functools.wraps(fn)
@@ -125,6 +133,8 @@ def grad(fn: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable[.
 
 def value_and_grad(fn: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable[..., Any]:
     """Like :func:`grad`, returning ``(value, gradient)``."""
+    if not callable(fn):
+        raise TraceError(f"{user_where()}: grad: the function must be callable, got {type(fn).__name__}")
 
     def inner(*args: Any, **kwargs: Any) -> Any:
         return _differentiate(fn, argnums, args, kwargs)
@@ -142,9 +152,11 @@ def value_and_grad(fn: Callable[..., Any], argnums: int | Sequence[int] = 0) -> 
 def _differentiate(fn: Callable[..., Any], argnums: int | Sequence[int], args: tuple[Any, ...], kwargs: Any) -> Any:
     where = user_where()
     chosen = [argnums] if isinstance(argnums, int) else list(argnums)
-    if not all(-len(args) <= i < len(args) for i in chosen):
+    if not all(isinstance(i, int) and -len(args) <= i < len(args) for i in chosen):
         raise TraceError(f"{where}: grad: argnums {argnums} of a call with {len(args)} positional arguments")
     chosen = [i % len(args) for i in chosen]
+    if len(set(chosen)) < len(chosen):
+        raise TraceError(f"{where}: grad: argnums {argnums} names an argument twice")
     fresh = list(args)
     sources: list[Node] = []
     shapes = []
@@ -161,8 +173,12 @@ def _differentiate(fn: Callable[..., Any], argnums: int | Sequence[int], args: t
         shapes.append((structure, len(tagged)))
         fresh[i] = tree.unflatten(structure, [Tensor(n) for n in tagged])
     value = fn(*fresh, **kwargs)
+    if not isinstance(value, (Tensor, np.ndarray, np.generic, int, float)):
+        raise ShapeError(f"{where}: grad: the function must return a scalar, it returned {type(value).__name__}")
     with b.at(where):
         result = as_node(value, "float64")
+        if isinstance(value, Tensor) and not result.out.is_float:
+            raise DTypeError(f"{where}: grad: the function must return a float, it returned {result.dtype}")
         if result.shape != () and result.out.size != 1:
             raise ShapeError(f"{where}: grad: the function must return a scalar, it returned shape {result.shape}")
         found = gradients([(result, b.full(result.shape, 1.0, result.dtype))], sources)

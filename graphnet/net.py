@@ -186,7 +186,7 @@ class Net(Inspection):
 
     def _prepare(self, mode: str, args: tuple[Any, ...], with_target: bool) -> Bound:
         """Find or make the plan for these arguments and copy them in."""
-        arrays = [np.asarray(a) for a in args]
+        arrays = [_array(a) for a in args]
         key = (mode, *((a.shape, a.dtype) for a in arrays))
         bound = self._fast.get(key)
         if bound is None:
@@ -273,7 +273,7 @@ class Net(Inspection):
     def forward(self, *args: Any) -> Any:
         """The first phase of a training step; returns the model's output (of the training graph)."""
         self._needs_loss()
-        arrays = [np.asarray(a) for a in args]
+        arrays = [_array(a) for a in args]
         inputs = tuple(fitting_type(n, t, a) for n, t, a in zip(self._names(), self.input_types, arrays, strict=True))
         default = None
         if self.target_type is not None:
@@ -299,7 +299,7 @@ class Net(Inspection):
         if self.target_type is not None:
             if len(target) != 1:
                 raise PlanError(f"{user_where()}: backward takes the target of the batch given to forward")
-            value = np.asarray(target[0])
+            value = _array(target[0])
             kind = self._target(bound.info.inputs, value)
             if kind != bound.info.target:
                 given = bound.inputs[: len(self.input_types)]

@@ -8,10 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
+
 from graphnet import losses, tree
 from graphnet.compiler import build as b
 from graphnet.compiler.errors import NameError_, PlanError, ShapeError, TraceError
-from graphnet.compiler.ir import Graph, Node, Type, leaf
+from graphnet.compiler.ir import Graph, Node, Type, Where, leaf
 from graphnet.tensor import Tensor, as_node, user_where
 from graphnet.trace import Declared, Spec, Trace, model
 
@@ -86,7 +88,13 @@ class FunctionProgram:
                 names += [f"{name}{i}" for i in range(len(value))]
             elif isinstance(value, Spec):
                 names.append(name)
-        return [spec.name or name for spec, name in zip(specs, names, strict=True)]
+        names = [spec.name or name for spec, name in zip(specs, names, strict=True)]
+        taken = ["target"] if self.loss is not None else []
+        for name in names:
+            if name in taken:
+                raise NameError_(f"{where}: compile: input name {name!r} is taken: give gn.spec(..., name=) another")
+            taken.append(name)
+        return names
 
     def target_type(self, output: Type) -> Type | None:
         return losses.target_type(self.loss, output) if self.loss else None
@@ -99,8 +107,7 @@ class FunctionProgram:
         with trace.activate():
             result = self.fn(*(Tensor(n) for n in leaves), **self.options)
             found, structure = tree.flatten(result)
-            with b.at(where):
-                outputs = [as_node(v) for v in found]
+            outputs = _outputs(self.name, found, where)
             named = [(_output_name(i, len(outputs)), n) for i, n in enumerate(outputs)]
             loss = None
             if self.loss is not None and target_leaf is not None:
@@ -120,6 +127,17 @@ class FunctionProgram:
             kind = f"a tensor of shape {value.shape}" if isinstance(value, Tensor) else type(value).__name__
             raise ShapeError(f"{user_where()}: loss {self.loss_name!r} must return a scalar, it returned {kind}")
         return value.node
+
+
+def _outputs(name: str, found: Sequence[Any], where: Where) -> list[Node]:
+    """The model's results as nodes."""
+    if not found:
+        raise TraceError(f"{where}: model {name!r} returned nothing: return a tensor, or a nest of tensors")
+    for value in found:
+        if not isinstance(value, (Tensor, np.ndarray, np.generic, bool, int, float)):
+            raise TraceError(f"{where}: model {name!r} must return tensors, it returned {type(value).__name__}")
+    with b.at(where):
+        return [as_node(v) for v in found]
 
 
 def _output_name(index: int, count: int) -> str:
@@ -176,8 +194,6 @@ class SavedProgram:
 
 def spec_of(value: Any) -> Spec:
     """A spec from a spec or an example array; raises TraceError for anything else."""
-    import numpy as np
-
     if isinstance(value, Spec):
         return value
     if isinstance(value, np.ndarray):

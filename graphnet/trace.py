@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator, Sequence
+import inspect
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
 from graphnet.compiler import build as b
-from graphnet.compiler.errors import NameError_, ShapeError, TraceError
-from graphnet.compiler.ir import ITEMSIZE, Node, Type, Where, leaf, session
+from graphnet.compiler.errors import DTypeError, NameError_, ShapeError, TraceError
+from graphnet.compiler.ir import FLOATS, ITEMSIZE, Node, Type, Where, leaf, session
 from graphnet.tensor import Tensor, as_node, traced, user_where
 
 SEED, STEP = leaf("rng/seed", "rng", Type((), "uint64")), leaf("rng/step", "rng", Type((), "uint64"))
@@ -32,17 +34,23 @@ class Spec:
 
 def spec(shape: int | Sequence[int], dtype: Any = "float32", name: str = "") -> Spec:
     """Describe an input by ``shape`` (ints) and ``dtype`` (name or NumPy dtype); raises ShapeError, DTypeError."""
-    sizes = (shape,) if isinstance(shape, int) else tuple(shape)
-    if not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in sizes):
-        raise ShapeError(f"{user_where()}: spec: sizes must be non-negative integers, got {shape}")
-    return Spec(sizes, dtype_name(dtype), name)
+    return Spec(_sizes("spec", shape), dtype_name(dtype), name)
+
+
+def _sizes(what: str, shape: Any) -> tuple[int, ...]:
+    """A shape given as one integer or several (Python's or NumPy's)."""
+    try:
+        sizes = tuple(operator.index(n) for n in (shape if isinstance(shape, Iterable) else (shape,)))
+        if all(n >= 0 for n in sizes):
+            return sizes
+    except TypeError:
+        sizes = ()
+    raise ShapeError(f"{user_where()}: {what}: sizes must be non-negative integers, got {shape!r}")
 
 
 def dtype_name(dtype: Any) -> str:
     """The name of a dtype given as name, NumPy dtype or Python type; raises DTypeError."""
     import numpy as np
-
-    from graphnet.compiler.errors import DTypeError
 
     try:
         name = np.dtype(dtype).name
@@ -103,6 +111,9 @@ class Trace:
     @contextlib.contextmanager
     def inside(self, function_name: str, explicit: str | None) -> Iterator[None]:
         """The scope of one model function call: its name, numbered below the top level."""
+        if explicit is not None and (not isinstance(explicit, str) or not explicit or "/" in explicit):
+            where = user_where(self.scope)
+            raise NameError_(f"{where}: {function_name}: name={explicit!r} is not a name: use letters without '/'")
         counts = self.scopes[-1].counts
         counts[function_name] = counts.get(function_name, 0) + 1
         name = explicit or function_name
@@ -153,6 +164,24 @@ def current_scope() -> str:
     return trace.scope if trace is not None else ""
 
 
+def check_call(
+    function: Callable[..., Any], what: str, args: Sequence[Any], kwargs: Mapping[str, Any] | None = None
+) -> None:
+    """Raise NameError with the user's line where ``function`` cannot be called with these arguments."""
+    if not callable(function):
+        raise NameError_(f"{user_where(current_scope())}: {what} must be a function, got {type(function).__name__}")
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # some built-in functions do not tell
+        return
+    try:
+        signature.bind(*args, **(kwargs or {}))
+    except TypeError as error:
+        plain = [p.replace(annotation=p.empty) for p in signature.parameters.values()]
+        call = signature.replace(parameters=plain, return_annotation=signature.empty)
+        raise NameError_(f"{user_where(current_scope())}: {what}{call}: {error}") from None
+
+
 def model(function: Callable[..., Any]) -> Callable[..., Any]:
     """Decorator: the function builds part of a network; its parameters are named under its name.
 
@@ -163,6 +192,7 @@ def model(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def call(*args: Any, name: str | None = None, **kwargs: Any) -> Any:
         trace = current(f"model function {function.__name__!r}")
+        check_call(function, function.__name__, args, kwargs)
         with trace.inside(function.__name__, name), b.outside():
             return function(*args, **kwargs)
 
@@ -245,7 +275,9 @@ def random_uniform(shape: int | Sequence[int], low: float = 0.0, high: float = 1
     """Fresh random numbers in [low, high) at every call of the net, repeatable from the net's seed."""
     trace = current("gn.random_uniform")
     trace.streams += 1
-    sizes = (shape,) if isinstance(shape, int) else tuple(shape)
+    sizes = _sizes("random_uniform", shape)
+    if dtype_name(dtype) not in FLOATS:
+        raise DTypeError(f"random numbers are floats, not {dtype}: cast them with .astype('{dtype}')")
     node = b.apply("random_uniform", SEED, STEP, *_time_index(trace), stream=trace.streams, shape=sizes, dtype=dtype)
     return node if (low, high) == (0.0, 1.0) else b.add(b.mul(node, high - low), low)
 

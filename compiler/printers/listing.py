@@ -30,6 +30,9 @@ from graphnet.compiler.printers.text import (
 )
 from graphnet.compiler.schedule import Plan
 
+# Leaves that no line of the model asked for.
+_FROM_THE_CALL = ("input", "target", "hyper", "rng")
+
 
 @dataclass
 class _Writer:
@@ -62,12 +65,13 @@ class _Writer:
         if name:
             words.append(f"name=>{clean(name)}")
         words.append(f"shape=>{types(node)}")
-        return f"{' '.join(words)}{self._homes(region, node)}{self.places.at(node.where)}"
+        place = "" if is_leaf(node) and node.attrs["role"] in _FROM_THE_CALL else self.places.at(node.where)
+        return f"{' '.join(words)}{self._homes(region, node)}{place}"
 
     def _constant(self, node: Node) -> str:
         value = literal(node.attrs["value"])
         if value is not None:
-            return f"constant {value} shape=>{type_(node.out)}{self.places.at(node.where)}"
+            return f"constant {value} shape=>{type_(node.out)}"
         captured = f" captured{self.places.at(node.where)[1:]}" if node.where.line else ""
         return f"host constant {type_(node.out)}{captured}"
 

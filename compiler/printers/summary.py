@@ -1,9 +1,9 @@
 """A net drawn down the page, a row a layer, in the manner of keras-sequential-ascii.
 
-           OPERATION           DATA DIMENSIONS   WEIGHTS(N)   WEIGHTS(%)
+           OPERATION         DATA DIMENSIONS           WEIGHTS(N)   WEIGHTS(%)
 
-               input   #####    100    1   28   28
-            conv2d_1    \\|/  --------------------        520     0.1%
+                   x   #####    100    1   28   28
+            conv2d_1    \\|/   --------------------           520         0.1%
                 relu   #####    100   20   24   24
 
 A layer is a call of a model function, or an op between such calls. An elementwise op right after a layer stands
@@ -67,7 +67,7 @@ def summary(graph: Graph, params: Mapping[str, Type]) -> str:
     rows = _rows(graph, nodes)
     rest = _assign(rows, params)
     total = sum(t.size for t in params.values())
-    lines = [f"{'OPERATION':>20}   {'':7}{'DATA DIMENSIONS':<22}{'WEIGHTS(N)':>12}{'WEIGHTS(%)':>13}", ""]
+    lines = [f"{'OPERATION':>20}   {'DATA DIMENSIONS':^27}  {'WEIGHTS(N)':>12}{'WEIGHTS(%)':>13}", ""]
     for leaf in graph.leaves():
         if leaf.attrs["role"] == "input":
             lines.append(_data(clean(str(leaf.attrs["name"])), leaf.out))
@@ -78,12 +78,9 @@ def summary(graph: Graph, params: Mapping[str, Type]) -> str:
         lines.append(_data(row.after, result.out))
     if rest:
         lines.append(_layer("(not in the output)", "     ", sum(params[p].size for p in rest), total))
-    lines += ["", f"{'TOTAL':>20}   {'':29}{count(total):>12}{'':8}{_bytes(params)}"]
+    nbytes = f"{count(sum(t.nbytes for t in params.values()))} B"
+    lines += ["", f"{'TOTAL':>20}   {'':27}  {count(total):>12}{nbytes:>13}"]
     return "\n".join(line.rstrip() for line in lines) + "\n"
-
-
-def _bytes(params: Mapping[str, Type]) -> str:
-    return f"{count(sum(t.nbytes for t in params.values()))} B"
 
 
 def _data(name: str, value: Type) -> str:
@@ -103,10 +100,10 @@ def _symbol(name: str) -> str:
     return _SYMBOLS[max(known, key=len)] if known else "  |  "
 
 
-def _depth(graph: Graph, nodes: Sequence[Node]) -> int:
+def _depth(graph: Graph, moving: Sequence[Node]) -> int:
     """How deep the scopes of layers are: below the model's own scope, if all is inside one."""
-    scopes = {n.where.scope.split("/")[0] for n in nodes if n.where.scope and not is_leaf(n)}
-    deeper = any("/" in n.where.scope for n in nodes)
+    scopes = {n.where.scope.partition("/")[0] for n in moving if n.where.scope}
+    deeper = any("/" in n.where.scope for n in moving)
     model = graph.name.partition(":")[0]
     return 1 if len(scopes) == 1 and (deeper or scopes == {model}) else 0
 
@@ -116,7 +113,7 @@ def _rows(graph: Graph, nodes: Sequence[Node]) -> list[_Row]:
     sources = [n for n in nodes if is_leaf(n) and n.attrs["role"] in ("input", "target")]
     varying = depends_on(nodes, sources)
     moving = [n for n in nodes if n in varying and not is_leaf(n)]
-    depth = _depth(graph, nodes)
+    depth = _depth(graph, moving)
     calls: dict[str, list[Node]] = {}
     for node in moving:
         calls.setdefault(call_of(node, depth), []).append(node)
