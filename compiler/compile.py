@@ -20,6 +20,7 @@ def debug_level() -> int:
 def compile_graph(graph: Graph, context: Context, reuse: bool = True) -> Plan:
     """Run the pipeline over ``graph``, lower it and plan its memory."""
     context.debug = max(context.debug, debug_level())
+    context.verify = context.verify or os.environ.get("GRAPHNET_VERIFY") == "1"
     with session():
         graph = run_passes(reintern(graph), PIPELINE, context)
         plan = lower(graph, reuse)

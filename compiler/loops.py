@@ -149,7 +149,8 @@ def cond_gradient(node: Node, arriving: Sequence[Node | None], needed: Sequence[
     operands = node.inputs[1:]
     fed = [(i, g) for i, g in enumerate(arriving) if g is not None]
     wanted = [i for i, n in enumerate(operands) if n.out.is_float and needed[i + 1]]
-    depth = then.inputs[0].attrs["depth"] + 1 if then.inputs else 1
+    # below every leaf of the branches: those of a gradient hold seeds already
+    depth = 1 + max((n.attrs["depth"] for n in then.inputs), default=0)
     seeds = [leaf(f"g{i}", "const", g.out, node.where, depth) for i, g in fed]
     graphs, found = [], []
     for branch in (then, orelse):

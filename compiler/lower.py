@@ -157,7 +157,8 @@ class Lowering:
         if node.op == "matmul":
             inputs = [self._matrix(a, node.where, steps) for a in inputs]
         out = self.result(node, node.out, dest)
-        if any(overlaps(a, out) for a in inputs) and not (record.in_place and out in inputs):
+        # an operand may be written over where it lies, but not while it is also read in another order
+        if any(overlaps(a, out) and not (record.in_place and a == out) for a in inputs):
             out = self.allocate(node.out, "temp", node.op, node.where)
         wanted = record.scratch([i.out for i in node.inputs], node.attrs) if record.scratch else 0
         for array in (*inputs, out):
@@ -225,13 +226,16 @@ def lower(graph: Graph, reuse: bool = True) -> Plan:
         values[leaf] = low.allocate(leaf.out, kind, name, leaf.where)
     leaves = {str(leaf.attrs["name"]): values[leaf] for leaf in graph.leaves()}
     dest = {value: values[home] for home, value in ordered.direct.items()}
-    steps = low.graph(ordered.nodes, values, dest, ordered)
+    steps: list[Step] = []
+    saved = _save_homes(low, graph, values, steps)
+    steps += low.graph(ordered.nodes, values, dest, ordered)
     low.phase = PHASES[-1]
     _write_updates(low, graph, values, steps)
     outputs = {}
     for name, node in graph.outputs:
-        outputs[name] = values[node]
-        storage = low.storages[values[node].storage]
+        array = values[node]
+        outputs[name] = array = replace(array, storage=saved.get(array.storage, array.storage))
+        storage = low.storages[array.storage]
         storage.first, storage.last = min(storage.first, low.position), END
     if reuse:
         rename = reuse_operands(steps, low.storages)
@@ -240,6 +244,20 @@ def lower(graph: Graph, reuse: bool = True) -> Plan:
     memory = plan_memory(low.storages, reuse)
     phases = tuple(p for p in PHASES if any(s.phase == p for s in steps))
     return Plan(graph, tuple(steps), tuple(low.storages), leaves, outputs, memory, phases)
+
+
+def _save_homes(low: Lowering, graph: Graph, values: Values, steps: list[Step]) -> dict[int, int]:
+    """Copy homes that results are views of and updates overwrite: a result is the value from before the call."""
+    updated = {home for home, _ in graph.updates}
+    saved: dict[int, int] = {}
+    for _, node in graph.outputs:
+        while is_view(node) and node.op != "get":
+            node = node.inputs[0]
+        if node in updated and values[node].storage not in saved:
+            own = low.allocate(node.out, "temp", "copy", node.where)
+            low.copy(values[node], own, node.where, steps)
+            saved[values[node].storage] = own.storage
+    return saved
 
 
 def _write_updates(low: Lowering, graph: Graph, values: Values, steps: list[Step]) -> None:

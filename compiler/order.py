@@ -97,6 +97,7 @@ def order(graph: Graph) -> Order:
     dag.add_edges_from((i, n) for n in nodes for i in n.inputs)
     reads = users(nodes)
     aliased = _aliased_homes(graph)
+    apart = is_phased(graph)
     direct: dict[Node, Node] = {}
     for home, value in graph.updates:
         maker = step_of(value)
@@ -104,11 +105,12 @@ def order(graph: Graph) -> Order:
         if taken or home in aliased or not _writes_in_place(maker):
             continue
         before = [r for r in _readers(home, reads) if r is not maker]
+        if apart and any(PHASES.index(phase[r]) > PHASES.index(phase[maker]) for r in before):
+            continue
         if any(nx.has_path(dag, maker, r) for r in before):
             continue
         dag.add_edges_from((r, maker) for r in before)
         direct[home] = value
-    apart = is_phased(graph)
     rank = {n: (PHASES.index(phase[n]) if apart else 0, i) for i, n in enumerate(nodes)}
     sequence = tuple(nx.lexicographical_topological_sort(dag, key=rank.__getitem__))
     return Order(sequence, phase, direct)

@@ -7,8 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from graphnet.compiler.errors import NameError_, ShapeError
+from graphnet.compiler.errors import DTypeError, NameError_, ShapeError
 from graphnet.tensor import user_where
+
+
+def as_array(value: Any) -> np.ndarray:
+    """``value`` as an array; raises ShapeError for nested lists whose rows have different lengths."""
+    try:
+        return np.asarray(value)
+    except ValueError:
+        raise ShapeError(f"{user_where()}: a nested list whose rows have different lengths is no array") from None
 
 
 class Arrays(MutableMapping[str, np.ndarray]):
@@ -25,10 +33,12 @@ class Arrays(MutableMapping[str, np.ndarray]):
         return self._arrays[name]
 
     def __setitem__(self, name: str, value: Any) -> None:
-        target, new = self[name], np.asarray(value)
+        target, new = self[name], as_array(value)
         if new.shape != target.shape:
             where = user_where()
             raise ShapeError(f"{where}: {self._kind} {name!r} has shape {target.shape}, the value {new.shape}")
+        if new.dtype.kind not in "fiub":
+            raise DTypeError(f"{user_where()}: {self._kind} {name!r} is {target.dtype}, the value {new.dtype}")
         np.copyto(target, new, casting="same_kind" if new.dtype.kind == target.dtype.kind else "unsafe")
 
     def __delitem__(self, name: str) -> None:

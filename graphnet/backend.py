@@ -19,6 +19,7 @@ from graphnet.compiler.record import lookup
 from graphnet.compiler.schedule import Array, Branch, Fused, Kernel, Loop, Plan, Step
 from graphnet.kernels.numpy import TABLE
 from graphnet.kernels.numpy.fused import fused
+from graphnet.tensor import user_where
 
 Call = tuple[Callable[..., Any], tuple[Any, ...]]
 Homes = Mapping[str, np.ndarray]

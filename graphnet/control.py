@@ -16,9 +16,16 @@ from graphnet.tensor import Tensor, as_node, user_where
 from graphnet.trace import Trace, check_call, current
 
 
-def _nodes(leaves: Sequence[Any], where: Where) -> list[Node]:
+def _nodes(leaves: Sequence[Any], where: Where, dtype: str = "float32") -> list[Node]:
+    """Nodes of tensors, arrays and numbers; Python floats become ``dtype``."""
     with b.at(where):
-        return [as_node(v) for v in leaves]
+        return [as_node(v, dtype) for v in leaves]
+
+
+def _float_of(values: Sequence[Any]) -> str:
+    """The widest float dtype among tensors and arrays: what a Python float beside them means."""
+    wide = any(str(getattr(v, "dtype", "")) == "float64" for v in values if not isinstance(v, float))
+    return "float64" if wide else "float32"
 
 
 @contextlib.contextmanager
@@ -74,7 +81,9 @@ def scan(
     where = user_where(trace.scope)
     carry_leaves, carry_tree = tree.flatten(carry)
     x_leaves, x_tree = tree.flatten(xs)
-    carries, rows = _nodes(carry_leaves, where), _nodes(x_leaves, where)
+    rows = _nodes(x_leaves, where)
+    wide = _float_of([*carry_leaves, *map(Tensor, rows)])
+    carries = _nodes(carry_leaves, where, wide)
     steps = _length(rows, length, where)
     depth = trace.depth + 1
     time = leaf("time", "time", Type((), "int32"), where, depth)
@@ -91,8 +100,8 @@ def scan(
     if new_tree != carry_tree:
         raise TraceError(f"{where}: scan: the carry is {carry_tree}, the cell returned {new_tree}")
     y_leaves, y_tree = tree.flatten(result[1])
-    new = _matching(_nodes(new_leaves, where), carries, where)
-    ys = _nodes(y_leaves, where)
+    new = _matching(_nodes(new_leaves, where, wide), carries, where)
+    ys = _nodes(y_leaves, where, wide)
     inputs = [*body_carries, *body_xs, time]
     consts = _const_leaves(_captured([*new, *ys], inputs), depth)
     renamed = substitute([*new, *ys], consts)
@@ -146,15 +155,16 @@ def cond(predicate: Any, then: Callable[..., Any], otherwise: Callable[..., Any]
         test = b.reshape(b.cast(test, "bool"), ())
     depth = trace.depth + 1
     inputs = [leaf(f"const{i}", "const", n.out, where, depth) for i, n in enumerate(outer)]
-    branches, trees = [], []
+    values, trees = [], []
     for branch in (then, otherwise):
         given = tree.unflatten(structure, [Tensor(n) for n in inputs])
-        check_call(branch, f"cond: branch {len(branches) + 1}", given)
+        check_call(branch, f"cond: branch {len(values) + 1}", given)
         with _body(trace):
-            value = branch(*given)
-        found, shape = tree.flatten(value)
-        branches.append(_nodes(found, where))
+            found, shape = tree.flatten(branch(*given))
+        values.append(found)
         trees.append(shape)
+    wide = _float_of([v for found in values for v in found])
+    branches = [_nodes(found, where, wide) for found in values]
     if trees[0] != trees[1] or [n.out for n in branches[0]] != [n.out for n in branches[1]]:
         kinds = [", ".join(str(n.out) for n in branch) or "nothing" for branch in branches]
         if trees[0] != trees[1]:

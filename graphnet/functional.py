@@ -22,7 +22,7 @@ from graphnet.compiler.errors import DTypeError, ShapeError, TraceError
 from graphnet.compiler.ir import Graph, Node, Type, leaf
 from graphnet.compiler.passes import Context
 from graphnet.tensor import Tensor, as_node, is_tensor, user_where
-from graphnet.trace import Trace
+from graphnet.trace import Trace, tracing
 
 _tags = itertools.count()
 MAX_TRACES = 64
@@ -53,7 +53,7 @@ def jit(fn: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(fn)
     def call(*args: Any, **kwargs: Any) -> Any:
         leaves, structure = tree.flatten((args, kwargs))
-        if any(is_tensor(v) for v in leaves):
+        if tracing():
             return fn(*args, **kwargs)
         dynamic = [_is_array(v) for v in leaves]
         arrays = [_as_array(v) for v, d in zip(leaves, dynamic, strict=True) if d]
@@ -81,18 +81,20 @@ def _compile(
     arrays: Sequence[np.ndarray],
 ) -> Callable[[list[np.ndarray]], Any]:
     where = user_where()
-    inputs = [leaf(f"arg{i}", "input", Type(a.shape, _known(a)), where) for i, a in enumerate(arrays)]
-    tensors = iter([Tensor(n) for n in inputs])
-    filled = [next(tensors) if d else v for v, d in zip(leaves, dynamic, strict=True)]
-    args, kwargs = tree.unflatten(structure, filled)
     trace = Trace(training=False, allow_params=False)
     with trace.activate():
+        inputs = [leaf(f"arg{i}", "input", Type(a.shape, _known(a)), where) for i, a in enumerate(arrays)]
+        tensors = iter([Tensor(n) for n in inputs])
+        filled = [next(tensors) if d else v for v, d in zip(leaves, dynamic, strict=True)]
+        args, kwargs = tree.unflatten(structure, filled)
         result = fn(*args, **kwargs)
         found, shape = tree.flatten(result)
         with b.at(where):
             outputs = [as_node(v, "float64") for v in found]
     named = tuple((f"output/{i}", n) for i, n in enumerate(outputs))
-    plan = compile_graph(Graph(tuple(inputs), named, (), getattr(fn, "__name__", "function")), Context())
+    graph = Graph(tuple(inputs), named, (), getattr(fn, "__name__", "function"))
+    trace.check_closed(graph)
+    plan = compile_graph(graph, Context())
     homes = {"rng/seed": np.array(0, np.uint64), "rng/step": np.array(0, np.uint64)}
     bound = choose("cpu", "auto").bind(plan, homes)
     slots = [bound.inputs.get(f"arg{i}") for i in range(len(inputs))]
@@ -143,8 +145,7 @@ def value_and_grad(fn: Callable[..., Any], argnums: int | Sequence[int] = 0) -> 
 
     @functools.wraps(fn)
     def call(*args: Any, **kwargs: Any) -> Any:
-        leaves, _ = tree.flatten((args, kwargs))
-        return inner(*args, **kwargs) if any(is_tensor(v) for v in leaves) else compiled(*args, **kwargs)
+        return inner(*args, **kwargs) if tracing() else compiled(*args, **kwargs)
 
     return call
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from graphnet import init, tree
-from graphnet.arrays import Arrays
+from graphnet.arrays import Arrays, as_array
 from graphnet.backend import Backend
 from graphnet.compiler.compile import compile_graph
 from graphnet.compiler.errors import DTypeError, PlanError, ShapeError
@@ -127,7 +127,6 @@ class Net(Inspection):
             update=self._with_updates if training and self.optimizer is not None else None,
             keep_gradients=mode == "phases",
             differentiate=training,
-            verify=os.environ.get("GRAPHNET_VERIFY") == "1",
         )
         plan = compile_graph(for_mode(traced.graph, mode), context)
         run = self.backend.bind(plan, self._home_map(plan), os.environ.get("GRAPHNET_CHECK") == "1")
@@ -186,7 +185,7 @@ class Net(Inspection):
 
     def _prepare(self, mode: str, args: tuple[Any, ...], with_target: bool) -> Bound:
         """Find or make the plan for these arguments and copy them in."""
-        arrays = [_array(a) for a in args]
+        arrays = [as_array(a) for a in args]
         key = (mode, *((a.shape, a.dtype) for a in arrays))
         bound = self._fast.get(key)
         if bound is None:
@@ -273,7 +272,10 @@ class Net(Inspection):
     def forward(self, *args: Any) -> Any:
         """The first phase of a training step; returns the model's output (of the training graph)."""
         self._needs_loss()
-        arrays = [_array(a) for a in args]
+        arrays = [as_array(a) for a in args]
+        count = len(self.input_types)
+        if len(arrays) != count:
+            raise PlanError(f"{user_where()}: {self.program.name}: forward takes {count} arrays, got {len(arrays)}")
         inputs = tuple(fitting_type(n, t, a) for n, t, a in zip(self._names(), self.input_types, arrays, strict=True))
         default = None
         if self.target_type is not None:
@@ -299,7 +301,7 @@ class Net(Inspection):
         if self.target_type is not None:
             if len(target) != 1:
                 raise PlanError(f"{user_where()}: backward takes the target of the batch given to forward")
-            value = _array(target[0])
+            value = as_array(target[0])
             kind = self._target(bound.info.inputs, value)
             if kind != bound.info.target:
                 given = bound.inputs[: len(self.input_types)]

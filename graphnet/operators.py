@@ -83,6 +83,7 @@ def install() -> None:
         "__neg__": F.negative,
         "__pos__": lambda self: self,
         "__abs__": F.abs,
+        "__round__": F.round,
         "__invert__": boolean_only("~", F.logical_not),
         "__getitem__": F.getitem,
     }

@@ -102,9 +102,9 @@ class FunctionProgram:
     def trace(self, inputs: Sequence[Type], target: Type | None, training: bool) -> Traced:
         trace = Trace(training)
         where = user_where()
-        leaves = [leaf(n, "input", t, where) for n, t in zip(self.names, inputs, strict=True)]
-        target_leaf = leaf("target", "target", target, where) if target else None
         with trace.activate():
+            leaves = [leaf(n, "input", t, where) for n, t in zip(self.names, inputs, strict=True)]
+            target_leaf = leaf("target", "target", target, where) if target else None
             result = self.fn(*(Tensor(n) for n in leaves), **self.options)
             found, structure = tree.flatten(result)
             outputs = _outputs(self.name, found, where)
@@ -119,6 +119,7 @@ class FunctionProgram:
         updates = tuple((trace.states[name].node, value) for name, value in trace.assigned.items())
         name = f"{self.name}:{'training' if training else 'inference'}"
         graph = Graph(tuple(leaves), tuple(named), updates, name)
+        trace.check_closed(graph, *([target_leaf] if target_leaf else []))
         return Traced(graph, trace.params, trace.states, tuple(leaves), target_leaf, structure)
 
     def _loss(self, result: Any, target: Node) -> Node:

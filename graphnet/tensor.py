@@ -16,7 +16,7 @@ import numpy as np
 
 import graphnet.compiler.ops
 from graphnet.compiler import build as b
-from graphnet.compiler.errors import DTypeError, GraphnetError, TraceError
+from graphnet.compiler.errors import DTypeError, GraphnetError, NameError_, TraceError
 from graphnet.compiler.ir import ITEMSIZE, Constant, Node, Type, Where, make
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
@@ -60,7 +60,12 @@ def constant(array: Any) -> Node:
         raise DTypeError(f"{b.current_where()}: an array of dtype {host.dtype} cannot be used in a model")
     host = np.ascontiguousarray(host, dtype=dtype).reshape(host.shape)
     value = Constant(host.tobytes(), host.shape, dtype)
-    return make("constant", (), {"value": value}, Type(host.shape, dtype), b.current_where())
+    attrs = {"value": value, "captured": True}
+    return make("constant", (), attrs, Type(host.shape, dtype), b.current_where())
+
+
+class AttributeError_(NameError_, AttributeError):  # noqa: N801 - both, so that hasattr() works
+    """A tensor has no such attribute."""
 
 
 class Tensor:
@@ -129,6 +134,16 @@ class Tensor:
         raise TraceError(
             f"{user_where()}: a tensor cannot be changed in place: use gn.where(condition, new, old) or "
             f"gn.scatter_add(x, indices, updates), which return a new one"
+        )
+
+    def __format__(self, form: str) -> str:
+        if form:
+            self._refuse("a format", "print it without one, or return it and format the compiled net's result")
+        return repr(self)
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError_(
+            f"{user_where()}: a traced tensor has no attribute {name!r}: its operations are the gn functions"
         )
 
     def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray:

@@ -13,7 +13,7 @@ from typing import Any
 
 from graphnet.compiler import build as b
 from graphnet.compiler.errors import DTypeError, NameError_, ShapeError, TraceError
-from graphnet.compiler.ir import FLOATS, ITEMSIZE, Node, Type, Where, leaf, session
+from graphnet.compiler.ir import FLOATS, ITEMSIZE, Graph, Node, Type, Where, is_leaf, leaf, session
 from graphnet.tensor import Tensor, as_node, traced, user_where
 
 SEED, STEP = leaf("rng/seed", "rng", Type((), "uint64")), leaf("rng/step", "rng", Type((), "uint64"))
@@ -125,6 +125,23 @@ class Trace:
         finally:
             self.scopes.pop()
 
+    def check_closed(self, graph: Graph, *more: Node) -> None:
+        """Raise TraceError for a tensor that escaped from another trace or from inside a loop or branch."""
+        declared = (*self.params.values(), *self.states.values())
+        known = {*graph.inputs, *more, SEED, STEP, *(d.node for d in declared)}
+        nodes = graph.nodes()
+        escaped = next((n for n in nodes if is_leaf(n) and n not in known), None)
+        if escaped is None:
+            return
+        reader = next((n for n in nodes if escaped in n.inputs), escaped)
+        what = "a result" if reader is escaped else reader.op
+        origin, remedy = "inside a loop or branch", "return it from the function that made it"
+        if escaped.attrs["role"] in ("input", "target", "param", "state"):
+            origin, remedy = "another trace", "pass it as an argument"
+        raise TraceError(
+            f"{reader.where}: {what}: a tensor from {origin} (at {escaped.where}) is used outside of it: {remedy}"
+        )
+
     def declare(self, kind: str, name: str, type_: Type, init: Any, role: str) -> Node:
         """Record a parameter or state; raises NameError for bad and repeated names."""
         where = user_where(self.scope)
@@ -157,6 +174,11 @@ def current(what: str = "this") -> Trace:
             f"and compile that with gn.compile"
         )
     return trace
+
+
+def tracing() -> bool:
+    """True while any function is traced."""
+    return _current.get() is not None
 
 
 def current_scope() -> str:

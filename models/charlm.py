@@ -41,7 +41,7 @@ def summed(scores, ids):
 RECIPE = {
     "task": "text",
     "data": "shakespeare",
-    "embedded": "topics",
+    "embedded": {"data": "topics"},  # data that need no network
     "batch_size": 128,
     "steps": 100,
     "epochs": 10,

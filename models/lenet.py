@@ -31,7 +31,7 @@ def lenet(x, classes=10):
 RECIPE = {
     "task": "classification",
     "data": "mnist",
-    "embedded": "digits",
+    "embedded": {"data": "digits", "epochs": 20},  # what differs on data that need no network
     "batch_size": 100,
     "epochs": 10,
     "loss": gn.losses.softmax_cross_entropy,
@@ -44,14 +44,15 @@ RECIPES = {"knet8": RECIPE}
 def main(data_name: str = "digits") -> None:
     """Print training and test accuracy after each epoch."""
     data = gn.data.load(data_name)
+    recipe = {**RECIPE, **RECIPE["embedded"]} if data_name == "digits" else RECIPE
     net = gn.compile(
         lenet,
-        gn.spec((RECIPE["batch_size"], 1, 28, 28)),
+        gn.spec((recipe["batch_size"], 1, 28, 28)),
         loss=gn.losses.softmax_cross_entropy,
-        optimizer=gn.optim.SGD(lr=RECIPE["lr"]),
+        optimizer=gn.optim.SGD(lr=recipe["lr"]),
     )
-    for epoch in range(1, RECIPE["epochs"] + 1):
-        for x, y in gn.data.minibatches(data.x_train, data.y_train, batch_size=RECIPE["batch_size"]):
+    for epoch in range(1, recipe["epochs"] + 1):
+        for x, y in gn.data.minibatches(data.x_train, data.y_train, batch_size=recipe["batch_size"]):
             net.step(x, y)
         train, test = accuracy(net, data.x_train, data.y_train), accuracy(net, data.x_test, data.y_test)
         print(f"epoch {epoch}  train accuracy {train:.4f}  test accuracy {test:.4f}")

@@ -24,7 +24,7 @@ def linreg(x):
 RECIPE = {
     "task": "regression",
     "data": "housing",
-    "embedded": "diabetes",
+    "embedded": {"data": "diabetes"},  # data that need no network
     "batch_size": None,  # all rows
     "epochs": 20,
     "dtype": "float64",

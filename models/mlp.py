@@ -28,7 +28,7 @@ def mlp(x, hidden=(64,), classes=10):
 RECIPE = {
     "task": "classification",
     "data": "mnist",
-    "embedded": "digits",
+    "embedded": {"data": "digits", "lr": 0.2, "epochs": 20},  # what differs on data that need no network
     "batch_size": 100,
     "epochs": 10,
     "loss": gn.losses.softmax_cross_entropy,
@@ -41,14 +41,15 @@ RECIPES = {"knet8": RECIPE, "shuffled": {**RECIPE, "shuffle": True}}
 def main(data_name: str = "digits") -> None:
     """Print training and test accuracy after each epoch."""
     data = gn.data.load(data_name)
+    recipe = {**RECIPE, **RECIPE["embedded"]} if data_name == "digits" else RECIPE
     net = gn.compile(
         mlp,
-        gn.spec((RECIPE["batch_size"], 1, 28, 28)),
+        gn.spec((recipe["batch_size"], 1, 28, 28)),
         loss=gn.losses.softmax_cross_entropy,
-        optimizer=gn.optim.SGD(lr=RECIPE["lr"]),
+        optimizer=gn.optim.SGD(lr=recipe["lr"]),
     )
-    for epoch in range(1, RECIPE["epochs"] + 1):
-        for x, y in gn.data.minibatches(data.x_train, data.y_train, batch_size=RECIPE["batch_size"]):
+    for epoch in range(1, recipe["epochs"] + 1):
+        for x, y in gn.data.minibatches(data.x_train, data.y_train, batch_size=recipe["batch_size"]):
             net.step(x, y)
         train, test = accuracy(net, data.x_train, data.y_train), accuracy(net, data.x_test, data.y_test)
         print(f"epoch {epoch}  train accuracy {train:.4f}  test accuracy {test:.4f}")

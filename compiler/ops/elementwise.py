@@ -70,8 +70,8 @@ PAIRS = ((3, 4), (3, 4)), ((3, 1), (1, 4)), ((), (2, 3)), ((0, 3), (1, 3)), ((1,
 def _unary(
     name: str, maths: str, expr: str, grad: Grad | NoGradient, low: float = -2, high: float = 2, **more: Any
 ) -> Op:
-    dtypes = more.pop("dtypes", ())
-    samples = tuple(Sample((s,), low=low, high=high, dtypes=dtypes, distinct=True) for s in ((3, 4), (1,), (), (0, 2)))
+    dtypes, given = more.pop("dtypes", ()), more.pop("given", {})
+    samples = tuple(Sample((s,), given, low, high, dtypes, distinct=True) for s in ((3, 4), (1,), (), (0, 2)))
     options: dict[str, Any] = {
         "infer": _float_only,
         "attrs": (),
@@ -192,7 +192,7 @@ _unary("round", "nearest integer, halves to even", "nearbyint(x)", STEP)
 _unary("isnan", "x is not a number", "x != x", TRUTH, infer=_boolean)
 _unary("isfinite", "x is neither infinite nor NaN", "x - x == 0", TRUTH, infer=_boolean)
 _unary("logical_not", "not x", "!x", TRUTH, infer=_logical, dtypes=("bool",))
-_unary("identity", "x, as a node of its own", "x", lambda g, y, x: [g], infer=_same, attrs=("tag",))
+_unary("identity", "x, as a node of its own", "x", lambda g, y, x: [g], infer=_same, attrs=("tag",), given={"tag": 0})
 _unary(
     "stop_gradient",
     "x, a constant to differentiation",
@@ -207,6 +207,7 @@ _unary(
     "(T)x",
     lambda g, y, x: [b.cast(g, x.dtype) if x.dtype in FLOATS else None],
     attrs=("dtype",),
+    given={"dtype": "float64"},
     infer=lambda ins, attrs: Type(ins[0].shape, attrs["dtype"]),
     in_place=False,
 )

@@ -37,8 +37,22 @@ def _take_grad(g: Node, y: Node, x: Node, idx: Node) -> list[Node | None]:
     return [b.apply("scatter_add", g, idx, rows=x.shape[0]), None]
 
 
-def _batch_take(n: Node, ins: Sequence[Node], on: Sequence[bool]) -> Node | None:
-    return None if on[0] else b.apply("take", ins[0], ins[1])
+def _batch_take(n: Node, ins: Sequence[Node], on: Sequence[bool]) -> Node:
+    x, idx = ins
+    if not on[0]:
+        return b.apply("take", x, idx)
+    time, rows, rest = x.shape[0], x.shape[1], x.shape[2:]
+    if not on[1]:
+        found = b.apply("take", b.transpose(x, (1, 0, *range(2, x.ndim))), idx)
+        axes = range(found.ndim)
+        return b.transpose(found, (idx.ndim, *axes[: idx.ndim], *axes[idx.ndim + 1 :]))
+    idx = b.cast(idx, "int32")
+    own = b.where(b.lt(idx, 0), b.add(idx, rows), idx)
+    # an index that is out of range stays so, and is refused when the loop's rows are one table
+    valid = b.logical_and(b.ge(own, 0), b.lt(own, rows))
+    first = b.reshape(b.mul(b.iota((time,), 0), rows), (time, *(1,) * (idx.ndim - 1)))
+    flat = b.reshape(x, (time * rows, *rest))
+    return b.apply("take", flat, b.where(valid, b.add(own, first), time * rows))
 
 
 def _scatter(ins: Sequence[Type], attrs: Attrs) -> Type:

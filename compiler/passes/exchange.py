@@ -18,7 +18,6 @@ from graphnet.compiler import build as b
 from graphnet.compiler.ir import Graph, Node, rebuild, rewrite
 from graphnet.compiler.passes.pipeline import Context
 from graphnet.compiler.passes.simplify import in_bodies
-from graphnet.compiler.record import REGISTRY
 
 
 def exchange_gather(graph: Graph, context: Context) -> Graph:
@@ -71,8 +70,13 @@ def _view(node: Node, context: Context) -> Node | None:
     return None
 
 
+# Finite, with finite gradients, for every finite operand: rows that are never gathered are computed too, and an
+# infinity there would turn their zero gradients into NaN.
+TOTAL = ("add", "sub", "mul", "neg", "abs", "square", "tanh", "sigmoid", "relu", "softplus", "sin", "cos", "erf")
+
+
 def _is_row_wise(node: Node) -> bool:
-    return node.op in REGISTRY and REGISTRY[node.op].kind == "elementwise" and any(_repeats(i) for i in node.inputs)
+    return node.op in TOTAL and any(_repeats(i) for i in node.inputs)
 
 
 def _row_wise(node: Node, context: Context) -> Node | None:

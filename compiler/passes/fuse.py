@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from graphnet.compiler.errors import CompileError
 from graphnet.compiler.ir import Graph, Node, leaf, make, rebuild, rewrite, substitute, users
 from graphnet.compiler.order import is_phased, phase_of
 from graphnet.compiler.passes.pipeline import Context
@@ -99,6 +100,7 @@ def _close(members: list[Node], reads: dict[Node, list[Node]], kept: set[Node], 
 def _apply(graph: Graph, mapping: dict[Node, Node]) -> Graph:
     """Rebuild the graph over fused nodes, whose operands may be results of other groups."""
     done: dict[Node, Node] = {}
+    opened: set[Node] = set()
 
     def new(node: Node) -> Node:
         work = [node]
@@ -110,7 +112,10 @@ def _apply(graph: Graph, mapping: dict[Node, Node]) -> Graph:
             source = mapping.get(n, n)
             parents = source.inputs[0].inputs if n in mapping else n.inputs
             waiting = [p for p in parents if p not in done]
+            if waiting and n in opened:
+                raise CompileError(f"{n.where}: fuse: the group of {n!r} depends on itself")
             if waiting:
+                opened.add(n)
                 work.extend(waiting)
                 continue
             inputs = [done[p] for p in parents]

@@ -5,6 +5,7 @@
     neg(neg(x))                -> x                 slice(slice(x))       -> one slice
     pow(x, 2)                  -> square(x)         slice(concat(a, b))   -> a     (exactly one part)
     op(broadcast_to(x), y)     -> op(x, y)          sum(sum(x))           -> sum over both
+    op(broadcast_to(x))        -> broadcast_to(op(x))
     place(a) + place(b) + ..   -> concat(a, b, ..)  (when the places tile the whole)
 
 Exists because gradient rules are written for clarity: the gradient of four gate slices arrives as four
@@ -18,6 +19,7 @@ from collections.abc import Callable, Sequence
 from graphnet.compiler import build as b
 from graphnet.compiler.ir import Graph, Node, rebuild, rewrite
 from graphnet.compiler.ops.control import BODIES
+from graphnet.compiler.ops.elementwise import broadcast_shapes
 from graphnet.compiler.passes.pipeline import Context
 from graphnet.compiler.record import REGISTRY
 
@@ -55,9 +57,7 @@ def simplify(graph: Graph, context: Context) -> Graph:
 
 
 def _strip_broadcasts(node: Node) -> Node | None:
-    """Elementwise ops broadcast by themselves."""
-    from graphnet.compiler.ops.elementwise import broadcast_shapes
-
+    """Elementwise ops broadcast by themselves; where every operand repeats, the result does instead."""
     if not any(i.op == "broadcast_to" for i in node.inputs):
         return None
     inputs = list(node.inputs)
@@ -67,7 +67,10 @@ def _strip_broadcasts(node: Node) -> Node | None:
             shapes[index] = operand.inputs[0].shape
             if broadcast_shapes(shapes) == node.shape:
                 inputs[index] = operand.inputs[0]
-    return rebuild(node, inputs) if inputs != list(node.inputs) else None
+    if inputs != list(node.inputs):
+        return rebuild(node, inputs)
+    small = [i.inputs[0] if i.op == "broadcast_to" else i for i in inputs]
+    return b.broadcast_to(b.apply(node.op, *small, **node.attrs), node.shape)
 
 
 def _like(x: Node, node: Node) -> Node | None:

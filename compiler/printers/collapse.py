@@ -14,7 +14,8 @@ from graphnet.compiler.order import phase_of, step_of
 from graphnet.compiler.printers.numbering import is_bookkeeping, number, operations
 
 _Key = tuple[str, str]
-_OWNED = ("param", "state", "slot")
+_OWNED = ("param", "state")
+_FOLLOWS = ("param", "state", "slot")
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,13 @@ def groups(graph: Graph, depth: int) -> list[Group]:
         members.setdefault(found if found and found[0] else step_of(node), []).append(node)
     rank = {n: i for i, n in enumerate(nodes)}
     made = [Group(*(k if isinstance(k, tuple) else ("", "")), tuple(m)) for k, m in members.items()]
-    return sorted(made, key=lambda g: max(rank[step_of(n)] for n in g.nodes))
+    return sorted(made, key=lambda g: _middle(g, rank))
+
+
+def _middle(group: Group, rank: Mapping[Node, int]) -> int:
+    """The number in the middle of a call's ops, so that a few early or late ones do not move its line."""
+    ranks = sorted(rank[n] for n in group.nodes if not is_bookkeeping(n))
+    return ranks[len(ranks) // 2] if ranks else min(rank[n] for n in group.nodes)
 
 
 def _keys(graph: Graph, depth: int, nodes: Sequence[Node], reads: Mapping[Node, list[Node]]) -> dict[Node, _Key]:
@@ -84,7 +91,7 @@ def _keys(graph: Graph, depth: int, nodes: Sequence[Node], reads: Mapping[Node, 
             key[node] = key[step_of(node)]
         elif is_leaf(node) and node.attrs["role"] in _OWNED and call_of(node, depth) in first:
             key[node] = first[call_of(node, depth)]
-        elif node.op == "constant" or (is_leaf(node) and node.attrs["role"] in _OWNED):
+        elif node.op == "constant" or (is_leaf(node) and node.attrs["role"] in _FOLLOWS):
             reader = next((step_of(u) for u in reads.get(node, ()) if step_of(u) in key), None)
             key[node] = key[reader] if reader else ("", "")
     return key

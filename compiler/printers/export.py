@@ -18,18 +18,22 @@ import networkx as nx
 
 from graphnet.compiler.ir import Constant, Graph, Node, is_leaf
 from graphnet.compiler.order import step_of
+from graphnet.compiler.printers.buffers import Buffers, homes_of
 from graphnet.compiler.printers.numbering import Region, bindings, inner, number
-from graphnet.compiler.printers.text import HIDDEN, Places, clean, literal
+from graphnet.compiler.printers.text import HIDDEN, Places, clean, literal, origin
+from graphnet.compiler.schedule import Plan
 
 
-def to_networkx(graph: Graph) -> nx.MultiDiGraph:
-    """The graph with the bodies of its nodes as one networkx graph.
+def to_networkx(source: Graph | Plan) -> nx.MultiDiGraph:
+    """A graph with the bodies of its nodes, or the graph of a plan, as one networkx graph.
 
     Node attributes: op, shape (a list of sizes; of lists for several results), dtype (alike), role and name of
     leaves, scope, file, line, options (other attributes of the op), value (of constants with one element),
     parent and region (the node that holds this one, and in which body). Graph attributes: name, outputs (result
-    name -> node and result), updates (leaf name -> node and result).
+    name -> node and result), updates (leaf name -> leaf, node and result). For a plan also: step (position in the
+    schedule) and buffers of nodes, and memory, its numbers in bytes.
     """
+    graph = source.graph if isinstance(source, Plan) else source
     found = nx.MultiDiGraph()
     region = number(graph)
     _add(found, region, "", Places.of(graph))
@@ -39,7 +43,25 @@ def to_networkx(graph: Graph) -> nx.MultiDiGraph:
         clean(str(home.attrs["name"])): {"leaf": region.refs[home], **_value(region, node)}
         for home, node in graph.updates
     }
+    if isinstance(source, Plan):
+        _add_memory(found, source)
     return found
+
+
+def _add_memory(found: nx.MultiDiGraph, plan: Plan) -> None:
+    buffers, m = Buffers(plan), plan.memory
+    for _, about in found.nodes(data=True):
+        about |= {"buffers": [], "step": -1}
+    for ref, home in homes_of(plan).items():
+        about = found.nodes[ref.partition("[")[0]]
+        about["buffers"].append(buffers.name(home.array)[1:-1])
+        about["step"] = max(about["step"], -1 if home.position is None else home.position)
+    found.graph["memory"] = {
+        "arena": m.arena,
+        "lower_bound": m.lower_bound,
+        "without_reuse": m.total_temporaries,
+        "homes": dict(sorted(m.homes.items())),
+    }
 
 
 def _value(region: Region, node: Node) -> dict[str, Any]:
@@ -88,14 +110,15 @@ def _connect(found: nx.MultiDiGraph, region: Region, node: Node, body: Region) -
 def _describe(node: Node, places: Places) -> dict[str, Any]:
     single = len(node.types) == 1
     shapes, dtypes = [list(t.shape) for t in node.types], [t.dtype for t in node.types]
-    file, _, line = places(node.where).rpartition(":")
+    where = origin(node)
+    file, _, line = places(where).rpartition(":")
     about: dict[str, Any] = {
         "op": node.op,
         "shape": shapes[0] if single else shapes,
         "dtype": dtypes[0] if single else dtypes,
         "role": node.attrs["role"] if is_leaf(node) else "",
         "name": clean(str(node.attrs["name"])) if is_leaf(node) else "",
-        "scope": clean(node.where.scope),
+        "scope": clean(where.scope),
         "file": file,
         "line": int(line or 0),
         "options": {k: _plain(v) for k, v in sorted(node.attrs.items()) if k not in HIDDEN},
@@ -118,15 +141,26 @@ def _plain(value: Any) -> Any:
     return clean(value) if isinstance(value, str) else type(value).__name__
 
 
-def to_json(graph: Graph) -> str:
-    """The graph in networkx' node-link form, ``edges`` holding the edges; read by ``nx.node_link_graph``."""
-    data = nx.node_link_data(to_networkx(graph), edges="edges")
-    return json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+def to_json(source: Graph | Plan) -> str:
+    """Node-link form with a line for each node and edge; read by ``nx.node_link_graph(data, edges="edges")``."""
+    data = nx.node_link_data(to_networkx(source), edges="edges")
+    parts = []
+    for key in sorted(data):
+        if key in ("nodes", "edges") and data[key]:
+            rows = ",\n".join(f"  {_json(row)}" for row in data[key])
+            parts.append(f" {_json(key)}: [\n{rows}\n ]")
+        else:
+            parts.append(f" {_json(key)}: {_json(data[key])}")
+    return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
-def to_graphml(graph: Graph) -> str:
-    """The graph as GraphML; what is neither text nor integer is written as JSON text."""
-    found = to_networkx(graph)
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False)
+
+
+def to_graphml(source: Graph | Plan) -> str:
+    """The same as GraphML; what is neither text nor integer is written as JSON text."""
+    found = to_networkx(source)
     flat = nx.MultiDiGraph(**_texts(found.graph))
     flat.add_nodes_from((name, _texts(data)) for name, data in found.nodes(data=True))
     flat.add_edges_from((a, b, key, _texts(data)) for a, b, key, data in found.edges(keys=True, data=True))
@@ -134,7 +168,4 @@ def to_graphml(graph: Graph) -> str:
 
 
 def _texts(data: Mapping[str, Any]) -> dict[str, str | int]:
-    return {
-        key: value if isinstance(value, (str, int)) else json.dumps(value, sort_keys=True, ensure_ascii=False)
-        for key, value in data.items()
-    }
+    return {key: value if isinstance(value, (str, int)) else _json(value) for key, value in data.items()}

@@ -23,15 +23,13 @@ from graphnet.compiler.printers.text import (
     clean,
     count,
     literal,
+    origin,
     plural,
     shape,
     type_,
     types,
 )
 from graphnet.compiler.schedule import Plan
-
-# Leaves that no line of the model asked for.
-_FROM_THE_CALL = ("input", "target", "hyper", "rng")
 
 
 @dataclass
@@ -65,15 +63,14 @@ class _Writer:
         if name:
             words.append(f"name=>{clean(name)}")
         words.append(f"shape=>{types(node)}")
-        place = "" if is_leaf(node) and node.attrs["role"] in _FROM_THE_CALL else self.places.at(node.where)
-        return f"{' '.join(words)}{self._homes(region, node)}{place}"
+        return f"{' '.join(words)}{self._homes(region, node)}{self.places.at(origin(node))}"
 
     def _constant(self, node: Node) -> str:
         value = literal(node.attrs["value"])
         if value is not None:
             return f"constant {value} shape=>{type_(node.out)}"
-        captured = f" captured{self.places.at(node.where)[1:]}" if node.where.line else ""
-        return f"host constant {type_(node.out)}{captured}"
+        place = self.places(origin(node))
+        return f"host constant {type_(node.out)}{f' captured at {place}' if place else ''}"
 
     def _homes(self, region: Region, node: Node) -> str:
         """Buffers of a node's results, where they are known and not plain from its name."""
@@ -82,7 +79,7 @@ class _Writer:
         found = [self.homes.get(result(region.refs[node], node, i)) for i in range(len(node.types))]
         if all(home is None for home in found):
             return ""
-        return "  " + " ".join(self.buffers.name(home.array) if home else "[?]" for home in found)
+        return "  " + " ".join(self.buffers.name(home.array) if home else "[-]" for home in found)
 
 
 def leaf_head(region: Region, node: Node) -> str:
@@ -171,10 +168,10 @@ def _call(group: Group, region: Region, gives: Sequence[Node]) -> str:
     held = plural(group.ops, "op")
     if group.parameters:
         held += f", {plural(group.parameters, 'parameter')}"
-    return f"{clean(group.scope)}({sources}){phase}  [{held}] {_shapes(reads)} -> {_shapes(gives)}"
+    return f"{clean(group.scope)}({sources}){phase}  [{held}] {shapes(reads)} -> {shapes(gives)}"
 
 
-def _shapes(nodes: Sequence[Node]) -> str:
+def shapes(nodes: Sequence[Node]) -> str:
     """The different shapes among some values, at most three."""
     found = list(dict.fromkeys(shape(n.shape) for n in nodes if not isinstance(n.type, tuple)))
     more = f" and {len(found) - 3} more" if len(found) > 3 else ""

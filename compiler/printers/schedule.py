@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from graphnet.compiler.ir import Type, Where
 from graphnet.compiler.printers.buffers import Buffers
 from graphnet.compiler.printers.expression import formulas
-from graphnet.compiler.printers.text import Places, attributes, clean, count, plural, shape
+from graphnet.compiler.printers.text import Places, attributes, clean, count, plural, several, shape
 from graphnet.compiler.schedule import Array, Branch, Fused, Kernel, Loop, Plan, Step, flat
 
 _LONG = 110
@@ -95,7 +95,4 @@ def _options(step: Kernel) -> list[str]:
 
 
 def _types(arrays: Sequence[Array]) -> str:
-    found = [f"{shape(a.shape)} {a.dtype}" for a in arrays]
-    if len(set(found)) == 1 and len(found) > 1:
-        return f"{len(found)} x {found[0]}"
-    return ", ".join(found)
+    return several(f"{shape(a.shape)} {a.dtype}" for a in arrays)

@@ -5,11 +5,12 @@ Nothing written here depends on the run: no addresses, hashes, times or folders 
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from graphnet.compiler.ir import Constant, Graph, Node, Type, Where
+from graphnet.compiler.ir import NOWHERE, Constant, Graph, Node, Type, Where, is_leaf
 from graphnet.compiler.ops.control import bodies
 
 _STRUCT = {"bool": "?", "uint8": "B", "int32": "i", "int64": "q", "uint32": "I", "uint64": "Q"}
@@ -19,7 +20,8 @@ _STRUCT |= {"float32": "f", "float64": "d"}
 HIDDEN = frozenset({"name", "role", "depth", "value", "index", "body", "then", "orelse"})
 
 # Values that mean "as if the attribute were not there".
-_NEUTRAL = {"dilation": 1, "groups": 1, "padding": 0, "stride": 1, "steps": 1, "keepdims": False, "reverse": False}
+_NEUTRAL = {"dilation": 1, "groups": 1, "padding": 0, "stride": 1, "steps": 1, "keepdims": False}
+_NEUTRAL |= {"reverse": False, "descending": False, "carries": 0, "xs": 0, "stacks": 0, "sums": 0}
 
 
 def clean(name: str) -> str:
@@ -54,12 +56,16 @@ def type_(value: Type) -> str:
     return f"{shape(value.shape)} {value.dtype}"
 
 
+def several(found: Iterable[str]) -> str:
+    """Texts in a row, equal neighbours counted: ``2 x (16,) float32, (3,) bool``."""
+    runs = [(text, len(list(same))) for text, same in itertools.groupby(found)]
+    return ", ".join(text if n == 1 else f"{n} x {text}" for text, n in runs)
+
+
 def types(node: Node) -> str:
-    """The type of a node; those of several results in brackets, or once if they are all the same."""
+    """The type of a node; several different ones in brackets."""
     found = list(map(type_, node.types))
-    if len(set(found)) == 1:
-        return found[0] if len(found) == 1 else f"{len(found)} x {found[0]}"
-    return f"[{', '.join(found)}]"
+    return several(found) if len(set(found)) == 1 else f"[{several(found)}]"
 
 
 def literal(value: Constant) -> str | None:
@@ -108,6 +114,19 @@ def within(graph: Graph) -> list[Node]:
     return list(dict.fromkeys((*found, *graph.leaves())))
 
 
+def origin(node: Node) -> Where:
+    """The user line to show for a node.
+
+    None for what comes from the call and not from a line of the model, and none for plain numbers: one node
+    stands for all equal ones, so that its line is only that of the first.
+    """
+    if is_leaf(node) and node.attrs["role"] in ("input", "target", "hyper", "rng"):
+        return NOWHERE
+    if node.op == "constant" and node.out.size == 1:
+        return NOWHERE
+    return node.where
+
+
 class Places:
     """Writes source lines as ``lenet.py:14``: each file by the shortest end of its path that is its own."""
 
@@ -120,7 +139,7 @@ class Places:
 
     @classmethod
     def of(cls, graph: Graph) -> Places:
-        return cls(n.where for n in within(graph))
+        return cls(origin(n) for n in within(graph))
 
     def __call__(self, where: Where) -> str:
         """``lenet.py:14``, or nothing for a node that no user line made."""

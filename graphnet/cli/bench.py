@@ -14,7 +14,7 @@ from graphnet.atomic import write_atomically
 from graphnet.cli import options
 from graphnet.cli.info import cores, processor
 from graphnet.cli.info import versions as version_lines
-from graphnet.cli.lookup import find_model, load_data, model_names
+from graphnet.cli.lookup import find_model, model_names
 from graphnet.train import Run
 
 EPILOG = """\
@@ -82,8 +82,7 @@ def row(model: str, batch: str, *times: str) -> str:
 
 def measure(name: str, repeats: int, batch_size: int | None, device: str, backend: str) -> Measured:
     """Compile a model for its embedded data and time its steps."""
-    model = find_model(name)
-    data = load_data(model.recipe["embedded"], None, model.recipe["task"])
+    model, data = find_model(name).with_data(None, None)
     start = time.perf_counter()
     run = Run(model.function, model.recipe, data, batch_size=batch_size, device=device, backend=backend)
     compiled = time.perf_counter() - start

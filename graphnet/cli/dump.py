@@ -10,7 +10,7 @@ from typing import Any
 
 from graphnet.atomic import write_atomically
 from graphnet.cli import options
-from graphnet.cli.lookup import find_model, load_data, model_names
+from graphnet.cli.lookup import find_model, model_names
 from graphnet.compiler.errors import NameError_
 from graphnet.data.suggest import suggest
 from graphnet.files import load
@@ -85,9 +85,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _net(args: argparse.Namespace) -> Net:
     if args.model in model_names():
-        model = find_model(args.model, args.recipe)
-        name = model.data_name(args.data, args.data_dir)
-        data = load_data(name, args.data_dir, model.recipe["task"])
+        model, data = find_model(args.model, args.recipe).with_data(args.data, args.data_dir)
         run = Run(
             model.function,
             model.recipe,

@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 import pkgutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,20 @@ class Model:
     recipe_name: str
     recipe: Mapping[str, Any]
 
-    def data_name(self, chosen: str | None, data_dir: str | None) -> str:
-        """The data set to use: the chosen one, the real one if a folder is given, else the embedded one."""
-        return chosen or str(self.recipe["data" if data_dir else "embedded"])
+    @property
+    def embedded(self) -> str:
+        """The data set that needs no network."""
+        return str(self.recipe["embedded"]["data"])
+
+    def with_data(self, chosen: str | None, data_dir: str | None) -> tuple[Model, data.Dataset | data.Text]:
+        """The model with its data: the chosen set, the real one if a folder is given, else the embedded one.
+
+        On the embedded one the recipe changes as it says.
+        """
+        name = chosen or (str(self.recipe["data"]) if data_dir else self.embedded)
+        differs = self.recipe["embedded"] if name == self.embedded else {"data": name}
+        found = load_data(name, data_dir, self.recipe["task"])
+        return replace(self, recipe={**self.recipe, **differs}), found
 
 
 def model_names() -> list[str]:

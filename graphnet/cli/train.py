@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from graphnet.cli import options
-from graphnet.cli.lookup import Model, find_model, load_data, model_names
+from graphnet.cli.lookup import Model, find_model, model_names
 from graphnet.cli.outputs import Bar, JsonLines, Sink, TensorBoard, check_plot, epoch_line, plot
 from graphnet.compiler.errors import FileError, GraphnetError
-from graphnet.data import Dataset, Text
+from graphnet.data import NAMES, Dataset, Text
 from graphnet.files import load
 from graphnet.net import Net
 from graphnet.train import Run
@@ -98,7 +98,7 @@ def _train(
     try:
         for report in training.train(epochs, Bar(epochs, unit, args.quiet)):
             if saved:
-                training.save(saved, **_metadata(model, args, epochs))
+                training.save(saved, **_metadata(model, epochs))
                 kept = report.epoch
             for sink in sinks:
                 sink.add(report)
@@ -144,9 +144,7 @@ def _check_outputs(args: argparse.Namespace) -> tuple[Path | None, Path | None]:
 
 
 def _started(args: argparse.Namespace) -> tuple[Model, Run, int, list[str]]:
-    model = find_model(args.model, args.recipe)
-    name = model.data_name(args.data, args.data_dir)
-    data = load_data(name, args.data_dir, model.recipe["task"])
+    model, data = find_model(args.model, args.recipe).with_data(args.data, args.data_dir)
     training = Run(
         model.function,
         model.recipe,
@@ -158,8 +156,7 @@ def _started(args: argparse.Namespace) -> tuple[Model, Run, int, list[str]]:
         device=args.device,
         backend=args.backend,
     )
-    args.data = name
-    return model, training, args.epochs or int(model.recipe["epochs"]), _data_notes(model, data, name)
+    return model, training, args.epochs or int(model.recipe["epochs"]), _data_notes(args, model, data)
 
 
 def _resumed(args: argparse.Namespace) -> tuple[Model, Run, int, list[str]]:
@@ -173,9 +170,7 @@ def _resumed(args: argparse.Namespace) -> tuple[Model, Run, int, list[str]]:
             f"--load {args.load}: holds the model {kept['model']}, not {args.model}: graphnet train "
             f"{kept['model']} --load {args.load}"
         )
-    model = find_model(args.model, kept["recipe"])
-    args.data = args.data or kept["data"]
-    data = load_data(args.data, args.data_dir, model.recipe["task"])
+    model, data = find_model(args.model, kept["recipe"]).with_data(args.data or kept["data"], args.data_dir)
     training = Run.resume(net, model.recipe, data)
     fixed = {
         "recipe": kept["recipe"],
@@ -196,16 +191,17 @@ def _resumed(args: argparse.Namespace) -> tuple[Model, Run, int, list[str]]:
         )
     if args.lr is not None and net.optimizer is not None:
         net.optimizer.lr = args.lr
-    notes = _data_notes(model, data, args.data)
+    notes = _data_notes(args, model, data)
     return model, training, epochs, [*notes, f"resumed: {args.load} after epoch {training.epoch}"]
 
 
-def _metadata(model: Model, args: argparse.Namespace, epochs: int) -> dict[str, Any]:
-    data = os.path.abspath(args.data) if os.path.isfile(args.data) else args.data
+def _metadata(model: Model, epochs: int) -> dict[str, Any]:
+    name = model.recipe["data"]
+    data = name if name in NAMES else os.path.abspath(name)
     return {"train": {"model": model.name, "recipe": model.recipe_name, "data": data, "epochs": epochs}}
 
 
-def _data_notes(model: Model, data: Dataset | Text, name: str) -> list[str]:
+def _data_notes(args: argparse.Namespace, model: Model, data: Dataset | Text) -> list[str]:
     if isinstance(data, Text):
         size = f"{len(data.ids):,} characters, {len(data.vocabulary)} distinct"
     elif data.x_test is data.x_train:
@@ -213,8 +209,8 @@ def _data_notes(model: Model, data: Dataset | Text, name: str) -> list[str]:
     else:
         size = f"{len(data.x_train):,} training and {len(data.x_test):,} test examples"
     notes = [f"data: {data.name}, {size}, from {data.source}"]
-    if name == model.recipe["embedded"]:
-        real = f"graphnet train {model.name} --data {model.recipe['data']}"
+    if not args.data and model.recipe["data"] == model.embedded:
+        real = f"graphnet train {model.name} --data {find_model(model.name).recipe['data']}"
         notes.append(f"      a small data set that needs no network; the real one: {real}")
     return notes
 
