@@ -13,6 +13,7 @@ Nothing here knows what an op does; shapes and gradients live in ``graphnet.comp
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
@@ -140,6 +141,16 @@ def session() -> Iterator[None]:
         yield
     finally:
         _table.reset(token)
+
+
+def node_count() -> int:
+    """Number of nodes of the session so far: a mark for :func:`made_since`."""
+    return len(_table.get())
+
+
+def made_since(mark: int) -> set[Node]:
+    """The nodes that this session has made since :func:`node_count` returned ``mark``."""
+    return set(itertools.islice(_table.get().values(), mark, None))
 
 
 def make(

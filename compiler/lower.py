@@ -160,7 +160,8 @@ class Lowering:
         # an operand may be written over where it lies, but not while it is also read in another order
         if any(overlaps(a, out) and not (record.in_place and a == out) for a in inputs):
             out = self.allocate(node.out, "temp", node.op, node.where)
-        wanted = record.scratch([i.out for i in node.inputs], node.attrs) if record.scratch else 0
+        # kernels that take scratch take it always, also for operands so small that they need none of it
+        wanted = max(1, record.scratch([i.out for i in node.inputs], node.attrs)) if record.scratch else 0
         for array in (*inputs, out):
             self.touch(array)
         scratch = self.scratch(wanted, node.where)

@@ -10,7 +10,18 @@ from graphnet import tree
 from graphnet.compiler import build as b
 from graphnet.compiler.autodiff import depends_on
 from graphnet.compiler.errors import DTypeError, ShapeError, TraceError
-from graphnet.compiler.ir import Graph, Node, Type, Where, leaf, substitute, toposort
+from graphnet.compiler.ir import (
+    Graph,
+    Node,
+    Type,
+    Where,
+    is_leaf,
+    leaf,
+    made_since,
+    node_count,
+    substitute,
+    toposort,
+)
 from graphnet.compiler.ops import control
 from graphnet.tensor import Tensor, as_node, user_where
 from graphnet.trace import Trace, check_call, current
@@ -51,6 +62,24 @@ def _captured(results: Sequence[Node], inputs: Sequence[Node]) -> list[Node]:
         if node in varying:
             found.update((i, None) for i in node.inputs if i not in varying and not _literal(i))
     found.update((r, None) for r in results if r not in varying and not _literal(r))
+    return list(found)
+
+
+def _read_by(results: Sequence[Node], inputs: Sequence[Node], made: set[Node]) -> list[Node]:
+    """Values from outside a branch that it reads. What branches make stays inside them: only one of two runs."""
+    inside = depends_on(toposort(results), inputs) | made
+    found: dict[Node, None] = {}
+    stack = list(reversed(results))
+    seen: set[Node] = set()
+    while stack:
+        node = stack.pop()
+        if node in seen or node in inputs or _literal(node):
+            continue
+        seen.add(node)
+        if node in inside and not is_leaf(node):
+            stack.extend(reversed(node.inputs))
+        else:
+            found[node] = None
     return list(found)
 
 
@@ -156,6 +185,7 @@ def cond(predicate: Any, then: Callable[..., Any], otherwise: Callable[..., Any]
     depth = trace.depth + 1
     inputs = [leaf(f"const{i}", "const", n.out, where, depth) for i, n in enumerate(outer)]
     values, trees = [], []
+    mark = node_count()
     for branch in (then, otherwise):
         given = tree.unflatten(structure, [Tensor(n) for n in inputs])
         check_call(branch, f"cond: branch {len(values) + 1}", given)
@@ -170,7 +200,8 @@ def cond(predicate: Any, then: Callable[..., Any], otherwise: Callable[..., Any]
         if trees[0] != trees[1]:
             kinds = list(map(str, trees))
         raise ShapeError(f"{where}: cond: the branches return different things: {kinds[0]} and {kinds[1]}")
-    captured = _captured([*branches[0], *branches[1]], inputs)
+    trace.branch_nodes |= made_since(mark)
+    captured = _read_by([*branches[0], *branches[1]], inputs, trace.branch_nodes)
     extra = {n: leaf(f"seen{i}", "const", n.out, n.where, depth) for i, n in enumerate(captured)}
     graphs = []
     for results in branches:

@@ -164,9 +164,10 @@ def _named(fn: Callable[..., Any]) -> Callable[..., Any]:
 class SavedProgram:
     """Graphs from a file: they run and train on, for the shapes they were saved for."""
 
-    def __init__(self, name: str, loss_name: str, traced: Sequence[Traced]) -> None:
+    def __init__(self, name: str, loss_name: str, traced: Sequence[Traced], targets: Mapping[Type, Type]) -> None:
         self.name = name
         self.loss_name = loss_name
+        self._targets = dict(targets)
         self._graphs = {t.signature: t for t in traced}
         self.names = [str(n.attrs["name"]) for n in traced[0].inputs] if traced else []
 
@@ -183,10 +184,7 @@ class SavedProgram:
         return found
 
     def target_type(self, output: Type) -> Type | None:
-        for _, target, _ in self._graphs:
-            if target is not None:
-                return target
-        return None
+        return self._targets.get(output)
 
     @property
     def traced(self) -> tuple[Traced, ...]:

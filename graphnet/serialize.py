@@ -18,11 +18,12 @@ import numpy as np
 
 from graphnet import tree
 from graphnet.compiler.infer import check_type, fail
-from graphnet.compiler.ir import Constant, Node, Type, leaf
+from graphnet.compiler.ir import Constant, Node, Type, leaf, reintern, session
 from graphnet.compiler.serialize import Reader, Writer, count, entries, fields, read_type, text, write_type
+from graphnet.container import plain, restored
 from graphnet.optim import Optimizer, from_config
 from graphnet.program import Traced
-from graphnet.trace import SEED, STEP, Declared
+from graphnet.trace import Declared
 
 FORMAT = 1
 KEYS = (
@@ -73,7 +74,7 @@ def write_contents(c: Contents) -> tuple[dict[str, Json], dict[str, np.ndarray]]
         "targets": [[write_type(output), write_type(target)] for output, target in c.targets.items()],
         "max_plans": c.max_plans,
         "optimizer": _write_optimizer(c.optimizer, writer),
-        "metadata": dict(c.metadata),
+        "metadata": {name: plain(value) for name, value in c.metadata.items()},
         "params": list(c.params),
         "slots": list(c.slots),
         "states": [[name, write_type(type_)] for name, type_ in c.states],
@@ -104,8 +105,10 @@ def _write_optimizer(optimizer: Optimizer | None, writer: Writer) -> Json:
 
 
 def _write_traced(traced: Traced, writer: Writer) -> Json:
+    with session():
+        graph = writer.graph(reintern(traced.graph))
     return {
-        "graph": writer.graph(traced.graph),
+        "graph": graph,
         "target": _write_optional(traced.target.out if traced.target is not None else None),
         "params": [[name, d.node.attrs["role"] == "param", writer.where(d.where)] for name, d in traced.params.items()],
         "states": [[name, write_type(d.node.out), writer.where(d.where)] for name, d in traced.states.items()],
@@ -182,7 +185,7 @@ def read_contents(document: Json, arrays: Mapping[str, np.ndarray]) -> Contents:
         targets=dict(_read_targets(data["targets"])),
         max_plans=count(data["max_plans"], "max_plans"),
         optimizer=optimizer,
-        metadata={key: value for key, value in _object(data["metadata"]).items()},
+        metadata={name: restored(v) for name, v in _object(data["metadata"]).items()},
         traced=traced,
         params=params,
         slots={n: left.take(f"slot/{n}", _known(slots, n)) for n in _names(data["slots"], "slots")},
@@ -263,10 +266,15 @@ def slot_types(optimizer: Optimizer | None, traced: Iterable[Traced]) -> dict[st
 
 
 def _read_traced(data: Json, reader: Reader, types: Mapping[str, Type]) -> Traced:
+    with session():
+        return _read_model(data, reader, types)
+
+
+def _read_model(data: Json, reader: Reader, types: Mapping[str, Type]) -> Traced:
     data = fields(data, ("graph", "target", "params", "states", "outputs"), "traced model")
     graph = reader.graph(data["graph"])
     target_type = _read_optional(data["target"])
-    target = None if target_type is None else leaf("target", "target", target_type, graph.inputs[0].where)
+    target = None if target_type is None else leaf("target", "target", target_type)
     params, states = {}, {}
     for item in entries(data["params"], "params"):
         name, trainable, where = entries(item, "param", 3)
@@ -292,8 +300,9 @@ def _declared(name: str, role: str, type_: Type, reader: Reader, where: Json) ->
 def _check_leaves(traced: Traced) -> None:
     """Every leaf of the graph is a declared one; memory is found by name, so no two share a name."""
     declared = [*(d.node for d in traced.params.values()), *(d.node for d in traced.states.values())]
-    known: list[Node] = [*traced.inputs, *declared, SEED, STEP]
-    known += [traced.target] if traced.target is not None else []
+    targets = [traced.target] if traced.target is not None else []
+    counters = [leaf(name, "rng", _SCALAR) for name in ("rng/seed", "rng/step")]
+    known: set[Node] = {*traced.inputs, *declared, *targets, *counters}
     names = [n.attrs["name"] for n in known]
     if len(set(names)) != len(names):
         fail("two inputs, parameters or states share a name")
@@ -302,7 +311,7 @@ def _check_leaves(traced: Traced) -> None:
             fail(f"{node} is not declared")
     if any(n.attrs["role"] != "input" for n in traced.inputs):
         fail("an input has another role")
-    states = [d.node for d in traced.states.values()]
+    states = {d.node for d in traced.states.values()}
     if any(home not in states for home, _ in traced.graph.updates):
         fail("something else than a state is updated")
 
@@ -354,7 +363,7 @@ def _named_tuple(name: Json, names: list[Json]) -> type:
     if len(names) > MAX_FIELDS:
         fail(f"outputs: more than {MAX_FIELDS} fields")
     try:
-        return collections.namedtuple(text(name, "outputs"), [text(n, "outputs") for n in names])  # noqa: PYI024
+        return collections.namedtuple(text(name, "outputs"), [text(n, "outputs") for n in names])
     except ValueError as error:
         fail(f"outputs: {error}")
 

@@ -93,6 +93,7 @@ class Trace:
         self.scopes: list[_Scope] = [_Scope("")]
         self.depth = 0
         self.times: list[tuple[Node, int]] = []
+        self.branch_nodes: set[Node] = set()
 
     @property
     def scope(self) -> str:
@@ -111,9 +112,6 @@ class Trace:
     @contextlib.contextmanager
     def inside(self, function_name: str, explicit: str | None) -> Iterator[None]:
         """The scope of one model function call: its name, numbered below the top level."""
-        if explicit is not None and (not isinstance(explicit, str) or not explicit or "/" in explicit):
-            where = user_where(self.scope)
-            raise NameError_(f"{where}: {function_name}: name={explicit!r} is not a name: use letters without '/'")
         counts = self.scopes[-1].counts
         counts[function_name] = counts.get(function_name, 0) + 1
         name = explicit or function_name
@@ -215,6 +213,9 @@ def model(function: Callable[..., Any]) -> Callable[..., Any]:
     def call(*args: Any, name: str | None = None, **kwargs: Any) -> Any:
         trace = current(f"model function {function.__name__!r}")
         check_call(function, function.__name__, args, kwargs)
+        if name is not None and (not isinstance(name, str) or not name or "/" in name):
+            where = user_where(trace.scope)
+            raise NameError_(f"{where}: {function.__name__}: name={name!r} is not a name: use letters without '/'")
         with trace.inside(function.__name__, name), b.outside():
             return function(*args, **kwargs)
 

@@ -141,7 +141,10 @@ class Run:
         return run
 
     def save(self, path: str | os.PathLike[str], **metadata: Any) -> None:
-        """Write net and progress to ``path``, at once or not at all. ``metadata`` is kept with them."""
+        """Write net and progress to ``path``, at once or not at all. ``metadata`` is kept with them.
+
+        A text's vocabulary is kept too, and the net can then read one character at a time.
+        """
         kept: dict[str, Any] = {
             "run": {
                 "seed": self.seed,
@@ -153,6 +156,7 @@ class Run:
         }
         if isinstance(self.data, Text):
             kept["vocabulary"] = self.data.vocabulary
+            self.net.plan_for(spec((1, 1), "int32"))
         self.net.save(path, **kept, **metadata)
 
     def train(self, epochs: int, progress: Callable[[int, int], Any] | None = None) -> Iterator[Report]:
@@ -270,6 +274,6 @@ def check_data(recipe: Recipe, data: Dataset | Text) -> None:
     else:
         found = "classification" if data.y_train.dtype.kind in "iu" else "regression"
     if found != recipe["task"]:
-        raise DataError(f"data set {data.name} is for {found}, the model is for {recipe['task']}")
+        raise DataError(f"data set {data.name} is for {found}: the model needs one for {recipe['task']}")
     if isinstance(data, Text) and len(data.ids) < 2:
         raise DataError(f"{data.name}: the text is empty")

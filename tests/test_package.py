@@ -95,7 +95,7 @@ def test_wheel_carries_the_licence_and_the_command(wheel: list[str]) -> None:
     """The licence text, and the `graphnet` command with the module that it starts, are in the wheel."""
     names = {name.partition("/")[2] for name in wheel if ".dist-info/" in name}
     assert {"METADATA", "entry_points.txt", "licenses/LICENSE"} <= names
-    assert "graphnet/cli.py" in wheel
+    assert "graphnet/cli/__init__.py" in wheel
 
 
 @pytest.fixture

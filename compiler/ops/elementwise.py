@@ -129,7 +129,7 @@ def _ratio(g: Node, d: Node) -> list[Node]:
 
 _unary("neg", "-x", "-x", lambda g, y, x: [b.neg(g)], infer=_number)
 _unary("abs", "|x|", "x < 0 ? -x : x", lambda g, y, x: [b.mul(g, b.unary("sign", x))], infer=_number)
-_unary("sign", "-1, 0 or 1", "(x > 0) - (x < 0)", STEP, infer=_number)
+_unary("sign", "-1, 0 or 1", "x != x ? x : (x > 0) - (x < 0)", STEP, infer=_number)
 _unary("exp", "e**x", "exp(x)", lambda g, y, x: [b.mul(g, y)], flops=8)
 _unary("expm1", "e**x - 1", "expm1(x)", lambda g, y, x: [b.mul(g, b.add(y, 1.0))], flops=8)
 _unary("log", "ln x", "log(x)", lambda g, y, x: _ratio(g, x), 0.2, 3, flops=8)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from graphnet.compiler.ir import Graph, Node, is_leaf, users
 from graphnet.compiler.ops.control import bodies
-from graphnet.compiler.order import phase_of, step_of
+from graphnet.compiler.order import PHASES, phase_of, step_of
 from graphnet.compiler.printers.numbering import is_bookkeeping, number, operations
 
 _Key = tuple[str, str]
@@ -53,23 +53,30 @@ class Group:
 
 
 def call_of(node: Node, depth: int) -> str:
-    """The call ``depth`` levels below the model that a node was built in, or nothing if it is less deep."""
+    """The call ``depth`` levels below the model that a node was built in, or nothing if it is less deep.
+
+    What the optimiser adds counts as one call beside the model's.
+    """
     parts = node.where.scope.split("/")
+    if depth == 1 and parts[0] == "optimizer":
+        return parts[0]
     return "/".join(parts[: depth + 1]) if len(parts) > depth and parts[0] else ""
 
 
 def groups(graph: Graph, depth: int) -> list[Group]:
-    """The lines of a folded graph, operands before users where calls do not interleave."""
-    reads = users(graph.nodes())
+    """The lines of a folded graph by phase, operands before users where calls do not interleave."""
+    reads, phase = users(graph.nodes()), phase_of(graph)
     nodes = [*number(graph).shown, *(n for n in reads if n.op == "get")]
-    key = _keys(graph, depth, nodes, reads)
+    key = _keys(depth, nodes, reads, phase)
     members: dict[_Key | Node, list[Node]] = {}
     for node in nodes:
         found = key.get(node)
         members.setdefault(found if found and found[0] else step_of(node), []).append(node)
     rank = {n: i for i, n in enumerate(nodes)}
-    made = [Group(*(k if isinstance(k, tuple) else ("", "")), tuple(m)) for k, m in members.items()]
-    return sorted(made, key=lambda g: _middle(g, rank))
+    made = [
+        Group(*(k if isinstance(k, tuple) else ("", phase.get(k, PHASES[0]))), tuple(m)) for k, m in members.items()
+    ]
+    return sorted(made, key=lambda g: (PHASES.index(g.phase), _middle(g, rank)))
 
 
 def _middle(group: Group, rank: Mapping[Node, int]) -> int:
@@ -78,9 +85,10 @@ def _middle(group: Group, rank: Mapping[Node, int]) -> int:
     return ranks[len(ranks) // 2] if ranks else min(rank[n] for n in group.nodes)
 
 
-def _keys(graph: Graph, depth: int, nodes: Sequence[Node], reads: Mapping[Node, list[Node]]) -> dict[Node, _Key]:
+def _keys(
+    depth: int, nodes: Sequence[Node], reads: Mapping[Node, list[Node]], phase: Mapping[Node, str]
+) -> dict[Node, _Key]:
     """Call and phase of the nodes that have one; parameters, slots and constants go with those that read them."""
-    phase = phase_of(graph)
     key: dict[Node, _Key] = {}
     for node in nodes:
         if not is_bookkeeping(node):

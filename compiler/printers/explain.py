@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from graphnet.compiler.passes.pipeline import Context, PassRun
-from graphnet.compiler.printers.text import clean, count, plural
-from graphnet.compiler.schedule import Branch, Fused, Loop, Plan, flat
+import re
+from collections.abc import Sequence
 
+from graphnet.compiler.ir import Where
+from graphnet.compiler.passes.pipeline import Context, PassRun
+from graphnet.compiler.printers.text import Places, clean, count, plural
+from graphnet.compiler.schedule import Branch, Fused, Loop, Plan, Step, flat
+
+_REASON = re.compile(r"(?P<name>[^:]+): (?P<file>.*?):(?P<line>\d+): (?P<why>.*)", re.DOTALL)
 _SEVERAL = {"fused group": "fused groups", "loop": "loops", "branch": "branches"}
 
 
@@ -21,9 +26,20 @@ def explain(context: Context, plan: Plan, times: bool = False) -> str:
     for name in sorted(context.disabled):
         lines.append(f"  {clean(name):16} left out")
     lines.append("declined" if context.declined else "declined: nothing")
-    lines += [f"  {clean(reason)}" for reason in context.declined]
+    lines += [f"  {reason}" for reason in _reasons(context.declined)]
     lines += [f"note: {clean(note)}" for note in plan.notes]
     return "\n".join([*lines, *_plan(plan)]) + "\n"
+
+
+def _reasons(declined: Sequence[str]) -> list[str]:
+    """Lines ``pass: file:line: op: why`` with files by the end of their path."""
+    found = [_REASON.fullmatch(line) for line in declined]
+    places = Places(Where(m["file"], int(m["line"])) for m in found if m)
+    texts = []
+    for line, m in zip(declined, found, strict=True):
+        place = places(Where(m["file"], int(m["line"]))) if m else ""
+        texts.append(clean(f"{m['name']}: {place or '(no user line)'}: {m['why']}" if m else line))
+    return texts
 
 
 def _run(run: PassRun, times: bool) -> str:
@@ -39,7 +55,7 @@ def _ms(seconds: float) -> str:
 
 def _plan(plan: Plan) -> list[str]:
     steps = list(flat(plan.steps))
-    kinds = {
+    kinds: dict[str, Sequence[Step]] = {
         "fused group": [s for s in steps if isinstance(s, Fused)],
         "loop": [s for s in steps if isinstance(s, Loop)],
         "branch": [s for s in steps if isinstance(s, Branch)],

@@ -22,7 +22,7 @@ _PLACE = re.compile(r"  at .*$")
 def html(plan: Plan, title: str, summary: str = "") -> str:
     """The page of ``plan``; ``summary`` is the text of the layer summary, left out if empty."""
     sections = {
-        "summary": f"<pre>{escape(summary)}</pre>" if summary else "",
+        "summary": f"<pre>{escape(_LINE_END.join(map(clean, summary.splitlines())))}</pre>" if summary else "",
         "graph": graph(plan),
         "memory": _memory(plan),
         "schedule": _schedule(plan),

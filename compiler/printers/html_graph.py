@@ -56,7 +56,7 @@ class _Writer:
         facts.append(f"{shapes(group.reads())} → {shapes(gives)}")
         phase = "" if group.phase == "forward" else f" {group.phase}"
         summary = f"{_span('name', clean(group.scope))}{escape(phase)} {_span('dim', ' · '.join(facts))}"
-        return _folded(summary, self.nested(group.nodes, group.scope.count("/") + 1))
+        return _folded(summary, self.nested(group.nodes, 2))
 
     def nested(self, nodes: Sequence[Node], depth: int) -> list[str]:
         """Nodes of one call, those of calls further in folded again."""

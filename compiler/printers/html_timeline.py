@@ -34,10 +34,11 @@ def timeline(plan: Plan) -> str:
         return '<p class="dim">This plan needs no temporary memory.</p>'
     scale = _Scale(plan)
     places = Places(s.where for s in plan.storages)
-    scopes = list(dict.fromkeys(s.where.scope for s in sorted(temps, key=lambda s: (s.first, s.id))))
+    ordered = dict.fromkeys(s.where.scope for s in sorted(temps, key=lambda s: (s.first, s.id)))
+    color = {scope: index for index, scope in enumerate(ordered)}
     parts = [f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="memory plan over the schedule">']
     parts += _phases(plan, scale)
-    parts += [_block(s, scopes.index(s.where.scope), scale, places) for s in temps]
+    parts += [_block(s, color[s.where.scope], scale, places) for s in temps]
     parts += _axes(plan, scale)
     return "\n".join([*parts, "</svg>"])
 

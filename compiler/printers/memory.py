@@ -106,9 +106,8 @@ def timeline(plan: Plan, width: int = 72) -> str:
     largest = sorted(temps, key=lambda s: (-s.nbytes, s.first, s.id))[: len(_LETTERS)]
     letters = {s.id: letter for s, letter in zip(largest, _LETTERS, strict=False)}
     lines = [f"arena offsets down, positions 0 to {end - 1} across"]
-    for top, bottom in rows:
-        cells = (_cell(temps, letters, column, (top, bottom), end) for column in columns)
-        lines.append(f"{top:#10x} |{''.join(cells)}|")
+    drawn = [_column(temps, letters, column, rows, end) for column in columns]
+    lines += [f"{top:#10x} |{''.join(cells)}|" for (top, _), *cells in zip(rows, *drawn, strict=True)]
     places = Places(s.where for s in temps)
     digits = len(count(largest[0].nbytes))
     for s in largest:
@@ -127,17 +126,22 @@ def _cells(length: int, most: int) -> list[tuple[int, int]]:
     return [(i * length // n, (i + 1) * length // n) for i in range(n)]
 
 
-def _cell(
+def _column(
     temps: Iterable[Storage],
     letters: Mapping[int, str],
     column: tuple[int, int],
-    row: tuple[int, int],
+    rows: Sequence[tuple[int, int]],
     end: int,
-) -> str:
-    best, symbol = 0, "."
-    for s in temps:
-        steps = min(column[1], min(s.last, end) + 1) - max(column[0], s.first)
-        nbytes = min(row[1], s.offset + aligned(s.nbytes)) - max(row[0], s.offset)
-        if steps > 0 and nbytes > 0 and steps * nbytes > best:
-            best, symbol = steps * nbytes, letters.get(s.id, "#")
-    return symbol
+) -> list[str]:
+    """One character a row: the storage that fills most of the cell."""
+    spans = [(s, min(column[1], min(s.last, end) + 1) - max(column[0], s.first)) for s in temps]
+    alive = [(s, steps) for s, steps in spans if steps > 0]
+    cells = []
+    for top, bottom in rows:
+        best, symbol = 0, "."
+        for s, steps in alive:
+            nbytes = min(bottom, s.offset + aligned(s.nbytes)) - max(top, s.offset)
+            if nbytes > 0 and steps * nbytes > best:
+                best, symbol = steps * nbytes, letters.get(s.id, "#")
+        cells.append(symbol)
+    return cells

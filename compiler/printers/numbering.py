@@ -36,7 +36,7 @@ def _region(graph: Graph, title: str, prefix: str, start: int, outside: Mapping[
     needed = graph.nodes()
     leaves = graph.leaves()
     refs: dict[Node, str] = dict(outside) if fused else {}
-    shown = []
+    shown: list[Node] = []
     for node in dict.fromkeys((*graph.inputs, *needed, *leaves)):
         if node.op == "get":
             refs[node] = result(refs[node.inputs[0]], node.inputs[0], node.attrs["index"])

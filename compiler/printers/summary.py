@@ -120,11 +120,16 @@ def _rows(graph: Graph, nodes: Sequence[Node]) -> list[_Row]:
     rows: list[_Row] = []
     for node in moving:
         call = call_of(node, depth)
-        if call and node is calls[call][-1]:
+        if call and node is _last(calls[call]):
             rows.append(_Row(clean(call.split("/")[-1]), calls[call], call))
         elif not call and node.op != "get":
             rows.append(_Row(_name(node), [n for n in calls[""] if step_of(n) is node]))
     return _activations(_shorter(rows, Places.of(graph)))
+
+
+def _last(nodes: Sequence[Node]) -> Node:
+    """The last node that computes something: what is taken from it later does not move its row."""
+    return [n for n in nodes if n.op != "get" or n is nodes[0]][-1]
 
 
 def _name(node: Node) -> str:
@@ -176,8 +181,8 @@ def _result(row: _Row, reads: Mapping[Node, list[Node]], kept: set[Node]) -> Nod
     """The value a layer hands on: the last one that something outside of it reads."""
     own = set(row.nodes)
     single = [n for n in row.nodes if not isinstance(n.type, tuple)]
-    given = [n for n in single if n in kept or any(user not in own for user in reads.get(n, ()))]
-    return (given or single)[-1]
+    read = [n for n in single if any(user not in own for user in reads.get(n, ()))]
+    return (read or [n for n in single if n in kept] or single)[-1]
 
 
 def _assign(rows: Sequence[_Row], params: Mapping[str, Type]) -> list[str]:

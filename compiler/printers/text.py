@@ -117,10 +117,10 @@ def within(graph: Graph) -> list[Node]:
 def origin(node: Node) -> Where:
     """The user line to show for a node.
 
-    None for what comes from the call and not from a line of the model, and none for plain numbers: one node
-    stands for all equal ones, so that its line is only that of the first.
+    None for leaves that no line declares, and none for plain numbers: one node stands for all equal ones, so that
+    its line is only that of the first.
     """
-    if is_leaf(node) and node.attrs["role"] in ("input", "target", "hyper", "rng"):
+    if is_leaf(node) and node.attrs["role"] not in ("param", "state", "slot"):
         return NOWHERE
     if node.op == "constant" and node.out.size == 1:
         return NOWHERE

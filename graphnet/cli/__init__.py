@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from graphnet.cli import bench, dump, generate, info, train
-from graphnet.cli.options import Parser
+from graphnet.cli.options import Parser, one_line
 from graphnet.compiler.errors import GraphnetError
 
 COMMANDS = (train, dump, generate, bench, info)
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except GraphnetError as error:
         if os.environ.get("GRAPHNET_DEBUG"):
             raise
-        print(f"graphnet: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"graphnet: {one_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as interrupt:
         print(f"graphnet: {interrupt or 'interrupted'}", file=sys.stderr)

@@ -16,6 +16,7 @@ import numpy as np
 
 from graphnet.backend import BACKENDS, choose
 from graphnet.cli.lookup import model_names
+from graphnet.cli.options import one_line
 from graphnet.compiler.errors import GraphnetError
 from graphnet.data import sources
 from graphnet.data.fetch import cache_folder
@@ -102,7 +103,7 @@ def devices() -> Iterator[str]:
     try:
         choose("cuda", "auto")
     except GraphnetError as error:
-        yield f"cuda: {error}"
+        yield f"cuda: {one_line(error)}"
     else:
         yield "cuda: available"
     compilers = [found for name in ("gcc", "clang", "cc", "nvcc") if (found := shutil.which(name))]
@@ -110,26 +111,30 @@ def devices() -> Iterator[str]:
 
 
 def blas() -> Iterator[str]:
-    """NumPy's BLAS as it runs here, and variables that slow it down."""
-    try:
-        from threadpoolctl import threadpool_info
-    except ImportError:
-        built = np.show_config(mode="dicts") or {}
-        found = built.get("Build Dependencies", {}).get("blas", {})
-        yield f"{found.get('name', 'unknown')} {found.get('version', '')}".strip()
-    else:
-        np.dot(np.ones((2, 2)), np.ones((2, 2)))
-        for pool in threadpool_info():
-            if pool.get("user_api") == "blas":
-                kind = pool.get("architecture") or "unknown"
-                name = f"{pool['internal_api']} {pool['version']}, {kind} kernels"
-                yield f"{name}, {pool['num_threads']} threads: {pool['filepath']}"
+    """The BLAS in use, and variables that slow it down or set its threads."""
+    yield numpy_blas()
     for name, effect in SLOWING.items():
         if name in os.environ:
             yield f"slow: {name}={os.environ[name]} {effect}: unset {name}"
     for name in THREADS:
         if name in os.environ:
             yield f"note: {name}={os.environ[name]}"
+
+
+def numpy_blas() -> str:
+    """NumPy's BLAS: name, version, and where scikit-learn's threadpoolctl is there, kernels and threads."""
+    built: Any = np.show_config(mode="dicts")
+    found = built.get("Build Dependencies", {}).get("blas", {})
+    name = f"{found.get('name', 'unknown')} {found.get('version', '')}".strip()
+    try:
+        from threadpoolctl import threadpool_info
+    except ImportError:
+        return name
+    for pool in threadpool_info():
+        if pool.get("user_api") == "blas" and "numpy" in str(pool.get("filepath")):
+            kernels = pool.get("architecture") or "unknown"
+            return f"{name}, {kernels} kernels, {pool.get('num_threads')} threads"
+    return name
 
 
 def settings() -> Iterator[str]:

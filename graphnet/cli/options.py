@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from graphnet.compiler.errors import FileError, GraphnetError
+from graphnet.tensor import user_where
 
 
 class Parser(argparse.ArgumentParser):
@@ -22,6 +23,11 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         command = self.prog.removeprefix("graphnet").strip()
         raise GraphnetError(f"{command + ': ' if command else ''}{message}: see {self.prog} --help")
+
+
+def one_line(error: GraphnetError) -> str:
+    """The message without the user's line where that is only the script that called the command line."""
+    return " ".join(str(error).removeprefix(f"{user_where()}: ").split())
 
 
 def count(text: str) -> int:
