@@ -26,7 +26,7 @@ STRUCTURAL = {
 }
 """Attribute names of the ops without a record. ``fused`` is no part of a graph as it was traced."""
 
-
+OPTIONAL = {"constant": {"captured"}}
 _WRONG = (GraphnetError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
@@ -54,7 +54,10 @@ def attributes(op: str) -> tuple[str, ...]:
 
 
 def check_attributes(op: str, attrs: Mapping[str, Any]) -> None:
-    """Raise CompileError for an attribute of the wrong kind (how it fits the operands is for ``infer``)."""
+    """Raise CompileError for a missing, unknown or wrong kind of attribute; ``infer`` sees whether it fits."""
+    names = set(attributes(op))
+    if not names <= set(attrs) <= names | OPTIONAL.get(op, set()):
+        fail(f"{op}: the attributes are {', '.join(sorted(names)) or 'none'}, not {', '.join(sorted(attrs)) or 'none'}")
     for name, value in attrs.items():
         if name in _KINDS and not _KINDS[name](value):
             fail(f"{op}: attribute {name} may not be {str(value)[:60]}")
@@ -76,10 +79,30 @@ def infer(op: str, inputs: Sequence[Node], attrs: Mapping[str, Any]) -> Type | t
         type_ = record.infer(types, attrs)
     except _WRONG as error:
         fail(f"{op}: {error}")
+    if op in _ADJOINTS:
+        _check_adjoint(op, types, attrs)
     axes = types[0].ndim if types else type_.ndim
     if "axis" in attrs and attrs["axis"] >= axes:
         fail(f"{op}: there is no axis {attrs['axis']}")
     return check_type(type_, op)
+
+
+# the convolution an adjoint belongs to: its operands, and the result that is the adjoint's operand
+_ADJOINTS: dict[str, Callable[[list[Type], Type], tuple[list[Type], Type]]] = {
+    "conv2d_input": lambda types, whole: ([whole, types[1]], types[0]),
+    "conv2d_weight": lambda types, whole: ([types[0], whole], types[1]),
+}
+
+
+def _check_adjoint(op: str, types: list[Type], attrs: Mapping[str, Any]) -> None:
+    """The result's shape is given, not worked out: it must be one that the convolution takes."""
+    operands, result = _ADJOINTS[op](types, Type(attrs["shape"], types[0].dtype))
+    try:
+        found = REGISTRY["conv2d"].infer(operands, attrs)
+    except _WRONG as error:
+        fail(f"{op}: {error}")
+    if found != result:
+        fail(f"{op}: a convolution of {attrs['shape']} gives {found}, not {result}")
 
 
 def _infer_constant(types: list[Type], inputs: Sequence[Node], attrs: Mapping[str, Any]) -> Type:
@@ -169,7 +192,7 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("depth", "carries", "xs", "stacks", "sums"), _size),
     **dict.fromkeys(("shape", "sizes", "starts", "perm", "axes"), _sizes),
     **dict.fromkeys(("kernel", "stride", "dilation"), _pair),
-    **dict.fromkeys(("keepdims", "reverse", "descending"), _is(bool)),
+    **dict.fromkeys(("keepdims", "reverse", "descending", "captured"), _is(bool)),
     **dict.fromkeys(("body", "then", "orelse"), _is(Graph)),
     "steps": _ints,
     "padding": _pairs,

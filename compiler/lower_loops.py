@@ -167,8 +167,14 @@ def lower_cond(low: Lowering, node: Node, values: Values, dest: Values, steps: l
 
 
 def _side(low: Lowering, graph: Graph, node: Node, values: Values, outs: Sequence[Array]) -> list[Step]:
+    from graphnet.compiler.lower import producible
+
     inner: Values = dict(zip(graph.inputs, (values[i] for i in node.inputs[1:]), strict=True))
-    body = low.graph(_sequence(graph), inner, {}, None)
+    dest: Values = {}
+    for (_, result), out in zip(graph.outputs, outs, strict=True):
+        if producible(result) and result not in inner:
+            dest.setdefault(result, out)
+    body = low.graph(_sequence(graph), inner, dest, None)
     for (_, result), out in zip(graph.outputs, outs, strict=True):
         low.copy(inner[result], out, node.where, body)
     return body

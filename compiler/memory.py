@@ -22,24 +22,20 @@ def aligned(nbytes: int) -> int:
     return -(-nbytes // ALIGN) * ALIGN
 
 
-def _overlap(a: Storage, c: Storage) -> bool:
-    return a.first <= c.last and c.first <= a.last
-
-
 def _place(storages: Sequence[Storage], key: Callable[[Storage], tuple[int, ...]]) -> tuple[int, dict[int, int]]:
     """Arena size and offsets when storages are placed in the order of ``key``."""
     offsets: dict[int, int] = {}
-    placed: list[Storage] = []
+    placed: list[tuple[int, int, tuple[int, int]]] = []
     arena = 0
     for s in sorted(storages, key=key):
-        busy = sorted((offsets[p.id], offsets[p.id] + aligned(p.nbytes)) for p in placed if _overlap(s, p))
+        busy = sorted(span for first, last, span in placed if s.first <= last and first <= s.last)
         at = 0
         for start, end in busy:
             if start - at >= aligned(s.nbytes):
                 break
             at = max(at, end)
         offsets[s.id] = at
-        placed.append(s)
+        placed.append((s.first, s.last, (at, at + aligned(s.nbytes))))
         arena = max(arena, at + aligned(s.nbytes))
     return arena, offsets
 
@@ -70,7 +66,10 @@ def plan_memory(storages: Sequence[Storage], reuse: bool = True) -> MemoryReport
             lambda s: (s.first, -s.nbytes, s.id),
             lambda s: (s.first - min(s.last, 1 << 30), -s.nbytes, s.id),
         )
-        arena, offsets = min((_place(temps, key) for key in keys), key=lambda found: found[0])
+        arena, offsets = _place(temps, keys[0])
+        for key in keys[1:]:
+            if arena > bound:
+                arena, offsets = min((arena, offsets), _place(temps, key), key=lambda found: found[0])
     else:
         arena, offsets = 0, {}
         for s in temps:

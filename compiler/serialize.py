@@ -19,7 +19,7 @@ from pathlib import PurePath
 from typing import Any
 
 from graphnet.compiler.errors import CompileError
-from graphnet.compiler.infer import attributes, check_attributes, check_type, fail, infer
+from graphnet.compiler.infer import check_attributes, check_type, fail, infer
 from graphnet.compiler.ir import NOWHERE, Constant, Graph, Node, Type, Where, is_leaf, make, toposort
 from graphnet.compiler.ops.control import BODIES
 from graphnet.compiler.verify import verify
@@ -28,7 +28,7 @@ Json = Any
 
 MAX_NODES = 500_000
 MAX_LEVELS = 50
-MAX_CALLS = 10_000_000  # with every loop unrolled, which is what the numpy backend does with them
+MAX_CALLS = 1_000_000  # with loops unrolled, which is what the numpy backend does to them
 MAX_INT = 1 << 63
 
 OUTER_ROLES = ("input", "target", "param", "state", "slot", "hyper", "rng")
@@ -228,9 +228,10 @@ class Reader:
     def _node(self, data: Json, earlier: Sequence[Node], level: int) -> Node:
         data = fields(data, ("op", "inputs", "attrs", "type", "where"), "node")
         op = text(data["op"], "op")
-        names = attributes(op)
-        given = fields(data["attrs"], names, f"{op}: attributes")
-        attrs = {name: self.value(given[name], level + 1) for name in sorted(names)}
+        given = data["attrs"]
+        if not isinstance(given, dict):
+            fail(f"{op}: need an object of attributes")
+        attrs = {name: self.value(given[name], level + 1) for name in sorted(given)}
         check_attributes(op, attrs)
         operands = entries(data["inputs"], f"{op}: inputs")
         inputs = [earlier[count(n, f"{op}: an input is no earlier node", len(earlier))] for n in operands]

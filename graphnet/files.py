@@ -7,6 +7,7 @@ A file holds arrays and a JSON document (``graphnet.serialize``) in a checked sa
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import stat
@@ -261,10 +262,20 @@ def _contents(net: Net, metadata: Mapping[str, Any]) -> Contents:
 
 def _complete(net: Net) -> None:
     """Trace what a net of the shapes seen so far may still be asked for: inference, loss and training."""
-    for inputs, target, _ in [*net._traced, (net.input_types, net.target_type, False)]:
-        net._trace(inputs, None, training=False)
-        if net.trainable and (target is not None or net.target_type is None):
-            for training in (False, True):
-                # a model may refuse one of them (batch_norm a batch of 1); its plan is refused in words later
-                with contextlib.suppress(GraphnetError):
-                    net._trace(inputs, target, training)
+    for inputs in dict.fromkeys(inputs for inputs, _, _ in net._traced):
+        for target, training in itertools.product(_targets(net, inputs), (False, True)):
+            # a model may refuse one of them (batch_norm a batch of 1); its plan is refused in words later
+            with contextlib.suppress(GraphnetError):
+                net._trace(inputs, target, training)
+
+
+def _targets(net: Net, inputs: tuple[Type, ...]) -> list[Type | None]:
+    """The targets that inputs may have: those seen with them, and the one that the loss expects."""
+    inference = net._trace(inputs, None, training=False)
+    if not net.trainable or net.target_type is None:
+        return [None] if net.trainable else []
+    usual = net.target_type
+    if inputs != net.input_types:
+        usual = net.program.target_type(inference.graph.outputs[0][1].out)
+    seen = [target for known, target, _ in net._traced if known == inputs]
+    return [target for target in dict.fromkeys([usual, *seen]) if target is not None]

@@ -55,9 +55,9 @@ class Schedule:
 
 DUMPS: dict[str, Callable[[Any], str]] = {
     ".txt": lambda net: net.listing(),
-    ".dot": lambda net: printers.dot.dot(net.plan.graph),
-    ".json": lambda net: printers.export.to_json(net.plan.graph),
-    ".graphml": lambda net: printers.export.to_graphml(net.plan.graph),
+    ".dot": lambda net: printers.dot.dot(net.plan),
+    ".json": lambda net: printers.export.to_json(net.plan),
+    ".graphml": lambda net: printers.export.to_graphml(net.plan),
     ".html": lambda net: printers.html.html(net.plan, net.program.name, net.summary()),
 }
 LATER = {".onnx": "the ONNX exporter", ".c": "the C backend", ".cu": "the CUDA backend"}
@@ -82,7 +82,7 @@ class Inspection:
 
     def summary(self: Net) -> str:
         """A row a layer: operation, output shape, parameters and their share."""
-        traced = self._trace(self.input_types, None, training=False)
+        traced = self._trace(self.input_types, None, training=True)
         params = {name: declared.node.out for name, declared in traced.params.items()}
         return printers.summary.summary(traced.graph, params)
 

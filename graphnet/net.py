@@ -18,6 +18,7 @@ from graphnet.compiler.errors import DTypeError, PlanError, ShapeError
 from graphnet.compiler.ir import Graph, Type, is_leaf
 from graphnet.compiler.passes import Context
 from graphnet.compiler.schedule import Plan
+from graphnet.files import Saving
 from graphnet.fit import History, evaluate, fit
 from graphnet.inspection import Inspection
 from graphnet.optim import Optimizer
@@ -28,7 +29,7 @@ from graphnet.tensor import user_where
 LOG = logging.getLogger("graphnet")
 
 
-class Net(Inspection):
+class Net(Inspection, Saving):
     """A compiled model. See ``gn.compile`` for how to make one.
 
     ``params``, ``states`` and ``grads`` map names to live arrays; ``optimizer`` holds the hyperparameters,

@@ -111,7 +111,8 @@ class FunctionProgram:
             named = [(_output_name(i, len(outputs)), n) for i, n in enumerate(outputs)]
             loss = None
             if self.loss is not None and target_leaf is not None:
-                loss = self._loss(result, target_leaf)
+                with trace.inside(self.loss_name, None):
+                    loss = self._loss(result, target_leaf)
             elif self.loss is None and len(outputs) == 1 and outputs[0].shape == () and outputs[0].out.is_float:
                 loss = outputs[0]
             if loss is not None:

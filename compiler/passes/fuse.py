@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from graphnet.compiler.errors import CompileError
-from graphnet.compiler.ir import Graph, Node, leaf, make, rebuild, rewrite, substitute, users
+from graphnet.compiler.ir import Graph, Node, leaf, make, rebuild, rewrite, users
 from graphnet.compiler.order import is_phased, phase_of
 from graphnet.compiler.passes.pipeline import Context
 from graphnet.compiler.passes.simplify import in_bodies
@@ -25,18 +25,22 @@ class _Groups:
     def __init__(self, nodes: Sequence[Node]) -> None:
         self.of: dict[Node, int] = {n: i for i, n in enumerate(nodes)}
         self.members: dict[int, list[Node]] = {i: [n] for i, n in enumerate(nodes)}
+        self._first = list(range(len(nodes)))
+        self._last = list(range(len(nodes)))
 
     def _before(self, group: int) -> set[int]:
         return {self.of[i] for n in self.members[group] for i in n.inputs} - {group}
 
     def _path(self, start: Iterable[int], goal: int) -> bool:
+        """Whether a group of ``start`` depends on ``goal``; what ends before ``goal`` begins cannot."""
+        floor = self._first[goal]
         seen: set[int] = set()
         work = list(start)
         while work:
             g = work.pop()
             if g == goal:
                 return True
-            if g not in seen:
+            if g not in seen and self._last[g] > floor:
                 seen.add(g)
                 work.extend(self._before(g))
         return False
@@ -50,6 +54,8 @@ class _Groups:
         for n in self.members[c]:
             self.of[n] = a
         self.members[a] += self.members.pop(c)
+        self._first[a] = min(self._first[a], self._first[c])
+        self._last[a] = max(self._last[a], self._last[c])
         return True
 
 
@@ -76,20 +82,23 @@ def fuse(graph: Graph, context: Context) -> Graph:
                     groups.join(groups.of[i], groups.of[node])
     reads = users(nodes)
     kept = set(graph.roots())
+    position = {n: i for i, n in enumerate(nodes)}
     mapping: dict[Node, Node] = {}
     for members in groups.members.values():
         if len(members) > 1:
-            _close(members, reads, kept, mapping)
+            _close(sorted(members, key=position.__getitem__), reads, kept, mapping)
     return _apply(graph, mapping)
 
 
 def _close(members: list[Node], reads: dict[Node, list[Node]], kept: set[Node], mapping: dict[Node, Node]) -> None:
-    """Make the fused node of a group; ``mapping`` then takes each of its results to the new node."""
+    """Make the fused node of a group, operands first; ``mapping`` takes its results to the new node."""
     own = set(members)
     inputs = list(dict.fromkeys(i for n in members for i in n.inputs if i not in own))
     results = [n for n in members if n in kept or any(u not in own for u in reads[n])]
     leaves = {n: leaf(f"in{i}", "const", n.out, n.where, -1) for i, n in enumerate(inputs)}
-    renamed = substitute(results, leaves)
+    renamed = dict(leaves)
+    for n in members:
+        renamed[n] = rebuild(n, [renamed[i] for i in n.inputs])
     body = Graph(tuple(leaves.values()), tuple((f"out{i}", renamed[n]) for i, n in enumerate(results)), name="body")
     types = tuple(n.out for n in results)
     fused = make("fused", inputs, {"body": body}, types, results[-1].where)

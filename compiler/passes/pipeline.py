@@ -83,13 +83,16 @@ def run_passes(graph: Graph, passes: Sequence[Pass], context: Context) -> Graph:
     """Run ``passes`` over ``graph``; verifies after each one if the context asks for it."""
     from graphnet.compiler.verify import verify
 
+    count = count_nodes(graph)
     for p in passes:
         if p.optional and p.name in context.disabled:
             continue
-        before = count_nodes(graph)
+        before = count
         start = time.perf_counter()
         graph = p.run(graph, context)
-        run = PassRun(p.name, time.perf_counter() - start, before, count_nodes(graph))
+        seconds = time.perf_counter() - start
+        count = count_nodes(graph)
+        run = PassRun(p.name, seconds, before, count)
         context.trail.append(run)
         if context.verify or context.debug >= 2:
             verify(graph, f"after pass {p.name!r}")

@@ -14,6 +14,7 @@ padded arrays added up, and should be one array the four parts are written into.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 
 from graphnet.compiler import build as b
@@ -193,20 +194,38 @@ def _sum(node: Node, inputs: Sequence[Node]) -> Node | None:
     return None
 
 
+# Elements that a sum of places fills, for sums seen so far: long chains are walked once, when they may be whole.
+_filled: weakref.WeakKeyDictionary[Node, int] = weakref.WeakKeyDictionary()
+
+
+def _fills(node: Node) -> int | None:
+    """How many elements a place, or a sum of places, fills; None for anything else."""
+    if node.op == "place" and all(s == 1 for s in node.attrs["steps"]):
+        return node.inputs[0].out.size
+    return _filled.get(node)
+
+
 def _terms(node: Node) -> list[Node]:
-    """The summands of nested adds of equal shape."""
-    if node.op == "add" and all(i.shape == node.shape for i in node.inputs):
-        return [t for i in node.inputs for t in _terms(i)]
-    return [node]
+    """The places a sum adds up."""
+    terms, work = [], [node]
+    while work:
+        n = work.pop()
+        if n.op == "place":
+            terms.append(n)
+        else:
+            work.extend(n.inputs)
+    return terms
 
 
 def _tiled(node: Node) -> Node | None:
     """A sum of places that together cover the whole once is a concatenation."""
-    if not any(i.op == "place" for i in node.inputs):
+    counts = [_fills(i) for i in node.inputs if i.shape == node.shape]
+    if len(counts) < 2 or counts[0] is None or counts[1] is None:
+        return None
+    _filled[node] = counts[0] + counts[1]
+    if _filled[node] != node.out.size:
         return None
     terms = _terms(node)
-    if any(t.op != "place" or any(s != 1 for s in t.attrs["steps"]) for t in terms):
-        return None
     axes = [i for i in range(node.ndim) if any(t.inputs[0].shape[i] != node.shape[i] for t in terms)]
     if len(axes) != 1:
         return None

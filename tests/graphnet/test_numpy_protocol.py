@@ -12,14 +12,16 @@ X = DRAW.uniform(0.2, 0.9, size=(2, 3))
 Y = DRAW.uniform(0.2, 0.9, size=(2, 3))
 
 UNARY = (
-    "absolute arccos arcsin arctan arctanh cbrt ceil cos cosh deg2rad exp exp2 expm1 fabs floor isfinite isinf isnan log "
-    "log10 log1p log2 logical_not negative positive rad2deg reciprocal rint sign sin sinh sqrt square tan tanh trunc"
-).split()
+    *("absolute", "arccos", "arcsin", "arctan", "arctanh", "cbrt", "ceil", "cos", "cosh", "deg2rad", "exp"),
+    *("exp2", "expm1", "fabs", "floor", "isfinite", "isinf", "isnan", "log", "log10", "log1p", "log2"),
+    *("logical_not", "negative", "positive", "rad2deg", "reciprocal", "rint", "sign", "sin", "sinh", "sqrt"),
+    *("square", "tan", "tanh", "trunc"),
+)
 BINARY = (
-    "add arctan2 divide equal float_power floor_divide fmax fmin fmod greater greater_equal hypot less less_equal "
-    "logaddexp logical_and logical_or logical_xor maximum minimum mod multiply not_equal power remainder subtract "
-    "true_divide"
-).split()
+    *("add", "arctan2", "divide", "equal", "float_power", "floor_divide", "fmax", "fmin", "fmod", "greater"),
+    *("greater_equal", "hypot", "less", "less_equal", "logaddexp", "logical_and", "logical_or", "logical_xor"),
+    *("maximum", "minimum", "mod", "multiply", "not_equal", "power", "remainder", "subtract", "true_divide"),
+)
 FUNCTIONS = {
     "all": lambda x: np.all(x > 0.3, axis=0),
     "amax": lambda x: np.amax(x, axis=1),
@@ -123,11 +125,11 @@ def test_reductions_of_ufuncs(ufunc):
     [
         (lambda x: np.add(x, 1, out=np.zeros((2, 3))), r"np\.add: out is not supported"),
         (lambda x: np.add(x, 1, where=np.ones((2, 3), bool)), r"np\.add: where is not supported"),
-        (lambda x: np.add.accumulate(x), r"np\.add: accumulate is not supported|np\.add: .* is not supported"),
+        (lambda x: np.add.accumulate(x), r"np\.add: accumulate is not supported"),
         (lambda x: np.add.outer(x, x), r"np\.add: outer is not supported"),
         (lambda x: np.sum(x, dtype="float32"), r"np\.sum on a traced tensor: .*'dtype'"),
         (lambda x: np.fft.fft(x), r"np\.fft has no traced form"),
-        (lambda x: np.save("x.npy", x), r"a NumPy array of a traced tensor|no traced form"),
+        (lambda x: np.save("x.npy", x), r"np\.save has no traced form"),
     ],
     ids=["out", "where", "accumulate", "outer", "dtype", "fft", "save"],
 )

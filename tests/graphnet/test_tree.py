@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, namedtuple
+from collections import defaultdict, namedtuple
 
 import pytest
 
@@ -57,11 +57,10 @@ def test_dicts_of_equal_keys_in_another_order_are_alike():
     assert tree.flatten({"a": 1, "b": 2})[1] == tree.flatten({"b": 3, "a": 4})[1]
 
 
-def test_ordered_dicts_keep_their_type():
-    """A subclass of dict comes back as itself."""
-    nest = OrderedDict(b=1, a=2)
-    leaves, structure = tree.flatten(nest)
-    assert type(tree.unflatten(structure, leaves)) is OrderedDict
+def test_kinds_of_dicts_come_back_as_dicts():
+    """Their constructors may want something else than pairs."""
+    leaves, structure = tree.flatten(defaultdict(list, b=1, a=2))
+    assert tree.unflatten(structure, leaves) == {"a": 2, "b": 1}
 
 
 def test_structures_print_their_shape():

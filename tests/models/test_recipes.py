@@ -69,9 +69,7 @@ def test_the_summed_loss_is_the_mean_times_the_steps() -> None:
 
 
 @pytest.mark.parametrize("name", ["linreg", "softmax", "mlp", "lenet"])
-def test_models_run_as_scripts(
-    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_models_run_as_scripts(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """`python -m graphnet.models.NAME` trains on the embedded data and prints a line for each epoch."""
     recipe = module(name).RECIPE
     monkeypatch.setitem(recipe, "epochs", 2)
@@ -83,9 +81,7 @@ def test_models_run_as_scripts(
     assert numbers[1] < numbers[0] if name == "linreg" else numbers[1] > numbers[0]
 
 
-def test_charlm_runs_as_a_script(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_charlm_runs_as_a_script(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """The language model's script prints loss and perplexity."""
     charlm = module("charlm")
     for key, value in {"epochs": 2, "batch_size": 8, "steps": 10}.items():

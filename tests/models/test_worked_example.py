@@ -29,9 +29,7 @@ def half_squares(output: Any, target: Any) -> Any:
 def test_two_layers_of_two_units_learn_as_the_slides_work_out() -> None:
     """Error .298371109, w5 from .4 to .35891648 by one step at rate .5, .291027774, and 3.5102e-05 at last."""
     x, target = np.array([[0.05, 0.10]]), np.array([[0.01, 0.99]])
-    net = gn.compile(
-        example, gn.spec((1, 2), "float64"), loss=half_squares, optimizer=gn.optim.SGD(lr=0.5)
-    )
+    net = gn.compile(example, gn.spec((1, 2), "float64"), loss=half_squares, optimizer=gn.optim.SGD(lr=0.5))
     assert net.step(x, target) == pytest.approx(0.298371109, abs=5e-10)
     assert net.params["example/output"][0, 0] == pytest.approx(0.35891648, abs=5e-9)
     assert net.loss(x, target) == pytest.approx(0.291027774, abs=5e-10)
