@@ -308,7 +308,7 @@ def _check_leaves(traced: Traced) -> None:
         fail("two inputs, parameters or states share a name")
     for node in traced.graph.leaves():
         if node not in known:
-            fail(f"{node} is not declared")
+            fail(f"{node} is not declared, or declared with another type or role")
     if any(n.attrs["role"] != "input" for n in traced.inputs):
         fail("an input has another role")
     states = {d.node for d in traced.states.values()}

@@ -98,7 +98,7 @@ def test_what_is_no_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     (tmp_path / "a.gnet").touch()
     monkeypatch.setattr(Path, "read_bytes", denied)
-    with pytest.raises(gn.FileError, match="a.gnet: cannot be read: Permission denied"):
+    with pytest.raises(gn.FileError, match="cannot be read: Permission denied"):
         gn.load(str(tmp_path / "a.gnet"))
 
 
@@ -133,8 +133,8 @@ W = b'"param/small/dense_1/w":{"dtype":"F32","shape":[2,2]'
         (W, W.replace(b"[2,2]", b"[-2,-2]"), "SafetensorError"),
         (W, W.replace(b"[2,2]", b"[4611686018427387904,4611686018427387904]"), "SafetensorError"),
         (W, W.replace(b"[2,2]", b"[1000000,1000000]"), "SafetensorError"),
-        (W, W.replace(b"[2,2]", b"[4,1]"), "float32(4, 1)"),
-        (W, W.replace(b"F32", b"I32"), "int32(2, 2)"),
+        (W, W.replace(b"[2,2]", b"[4,1]"), "not declared"),
+        (W, W.replace(b"F32", b"I32"), "not declared"),
         (W, W.replace(b"F32", b"F33"), "Error"),
         (W, W.replace(b"F32", b"BF16").replace(b"[2,2]", b"[8]"), "Error"),
         (W, W.replace(b"F32", b"F16").replace(b"[2,2]", b"[8]"), "float16(8)"),
@@ -210,7 +210,7 @@ FORGERIES: dict[str, tuple[Callable[[Document, Arrays], object], str]] = {
     "negative size": (put("traced/0/graph/nodes/0/type", ["float32", -3, 2]), "need an integer"),
     "dtype": (put("traced/0/graph/nodes/0/type", ["object", 3, 2]), "not a type"),
     "dtype is a list": (put("traced/0/graph/nodes/0/type", [[], 3, 2]), "need a dtype"),
-    "role": (put("traced/0/graph/nodes/0/attrs/role", "slot"), "not declared"),
+    "role": (put("traced/0/graph/nodes/0/attrs/role", "slot"), "another role"),
     "body role outside": (put("traced/0/graph/nodes/0/attrs/role", "carry"), "not possible here"),
     "name": (put("traced/0/graph/nodes/0/attrs/name", "a\nb"), "attribute name may not be"),
     "extra attribute": (lambda d, a: node_of(d, "matmul")["attrs"].update(x=1), "attributes are none"),
@@ -234,7 +234,7 @@ FORGERIES: dict[str, tuple[Callable[[Document, Arrays], object], str]] = {
     "source file": (put("where/0/0", "a\nb"), "need printable text"),
     "constant": (put("constants", 0), "constant"),
     "many constants": (put("constants", 10**12), "missing"),
-    "no graphs": (put("traced", []), "no inference graph"),
+    "no graphs": (put("traced", []), "belongs to no parameter"),
     "graph twice": (lambda d, a: d["traced"].append(d["traced"][0]), "traced twice"),
     "other inputs": (put("inputs", [["float32", 9, 2]]), "no inference graph"),
     "other target": (put("target", ["int32", 9]), "no inference graph"),
@@ -258,7 +258,7 @@ FORGERIES: dict[str, tuple[Callable[[Document, Arrays], object], str]] = {
         put("optimizer", {"name": "SGD", "hyper": {"lr": 0.1}, "fixed": {"nesterov": 1}}),
         "an option has the wrong type",
     ),
-    "no slots": (lambda d, a: (d["slots"].pop(), a.pop("slot/m/small/dense_1/w")), "Error"),
+    "no slot": (lambda d, a: a.pop(f"slot/{d['slots'].pop()}"), "is missing"),
     "metadata": (put("metadata", []), "need an object"),
     "metadata number": (put("metadata/x", {"float": []}), "TypeError"),
     "max_plans": (put("max_plans", 0), "max_plans is 0"),
@@ -308,8 +308,8 @@ def test_random_changes_load_or_are_refused(
     path = tmp_path_factory.mktemp("changed") / "a.gnet"
     path.write_bytes(pack(json.dumps(document), arrays))
     try:
-        net = gn.load(path)
+        net, line = gn.load(path), ""
     except gn.FileError as error:
-        assert str(error).isprintable()
-    else:
-        assert net(np.ones((3, 2), "f4")).shape == (3, 3)
+        net, line = None, str(error)
+    assert line.isprintable()
+    assert net is None or net(np.ones((3, 2), "f4")).shape == (3, 3)
