@@ -49,8 +49,8 @@ format: $(STAMP) ## Let ruff mend style and formatting
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP) ## Measure speed and compile time
-	$(BIN)/python benchmarks/run.py $(ARGS)
+bench: $(STAMP) ## Measure compile time and the time of a training step
+	$(BIN)/graphnet bench $(ARGS)
 
 reproduce: $(STAMP) ## Train the reference models and write docs/reproduction.md
 	$(BIN)/python benchmarks/reproduce.py --out docs/reproduction.md $(ARGS)

@@ -21,6 +21,8 @@ def compile_graph(graph: Graph, context: Context, reuse: bool = True) -> Plan:
     """Run the pipeline over ``graph``, lower it and plan its memory."""
     context.debug = max(context.debug, debug_level())
     context.verify = context.verify or os.environ.get("GRAPHNET_VERIFY") == "1"
+    if os.environ.get("GRAPHNET_CHECK") == "1":
+        context.disabled |= {"fuse"}  # one op a step, so that the check can name the op and its line
     with session():
         graph = run_passes(reintern(graph), PIPELINE, context)
         plan = lower(graph, reuse)

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+import numpy as np
 import safetensors
 
 from graphnet.atomic import write_atomically
@@ -95,6 +96,8 @@ def load(path: str | os.PathLike[str], device: str = "cpu", backend: str = "auto
         return _build(contents, chosen)
     except BackendError:
         raise
+    except MemoryError as error:
+        _fail(path, f"its net does not fit into memory: {error}: use a machine with more")
     except _WRONG as error:
         # the cause stays attached: should graphnet itself be at fault, it says where
         message = _line(path, f"its graph cannot be compiled: {_why(error)}: {RECOVER}")
@@ -175,29 +178,26 @@ class Saving:
         """
         c = read(path)
         _complete(self)
-        here = {name: type_of(array) for name, array in self._params.items()}
-        differences = _differences("param", {n: type_of(a) for n, a in c.params.items()}, here)
-        wanted: set[str] = set()
+        found, kept, remedy = _differences("param", _types(c.params), _types(self._params)), set(), ""
         if slots and self.optimizer is not None:
             known = slot_types(self.optimizer, self._traced.values())
-            mine = {name: type_of(array) for name, array in self._slots.items() if name in known}
-            theirs = {name: type_of(array) for name, array in c.slots.items()}
-            found = _differences("slot", theirs, mine)
-            remedy = " (slots=False leaves the optimiser as it is)" if found and not differences else ""
-            differences += found
-            wanted = set(mine)
-        else:
-            remedy = ""
-        theirs = {name for name, _ in c.states}
-        mine = {name for name, _ in self._states}
-        differences += [f"state {n!r} is only in the file" for n in sorted(theirs - mine)]
-        differences += [f"state {n!r} is not in the file" for n in sorted(mine - theirs)]
-        if differences:
-            more = f" and {len(differences) - 3} more" if len(differences) > 3 else ""
-            _fail(path, f"it does not fit this net: {'; '.join(differences[:3])}{more}{remedy}")
+            kept = {name for name in self._slots if name in known}
+            others = _differences("slot", _types(c.slots), _types({n: self._slots[n] for n in kept}))
+            remedy = " (slots=False leaves the optimiser as it is)" if others and not found else ""
+            found += others
+        theirs, mine = {name for name, _ in c.states}, {name for name, _ in self._states}
+        found += [f"state {n!r} is only in the file" for n in sorted(theirs - mine)]
+        found += [f"state {n!r} is not in the file" for n in sorted(mine - theirs)]
+        if found:
+            more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+            _fail(path, f"it does not fit this net: {'; '.join(found[:3])}{more}{remedy}")
         states = {key for key in self._states if key in c.states}
-        _copy_in(self, c, wanted, states)
+        _copy_in(self, c, kept, states)
         return tuple(sorted(mine - {name for name, _ in states}))
+
+
+def _types(arrays: Mapping[str, np.ndarray]) -> dict[str, Type]:
+    return {name: type_of(array) for name, array in arrays.items()}
 
 
 def _differences(kind: str, theirs: Mapping[str, Type], mine: Mapping[str, Type]) -> list[str]:
@@ -227,7 +227,10 @@ def _packed(c: Contents) -> bytes:
     """The file's bytes, after a look that they read back as the same net."""
     document, arrays = write_contents(c)
     text = json.dumps(document, allow_nan=False, separators=(",", ":"))
-    again, _ = write_contents(read_contents(parse(text), arrays))
+    read_back = read_contents(parse(text), arrays)
+    if type(read_back.optimizer) is not type(c.optimizer):
+        raise FileError(f"its optimizer {type(c.optimizer).__name__!r} is a class of your own, which no file can name")
+    again, _ = write_contents(read_back)
     if again != document:
         raise FileError("its graphs do not read back as they are")
     return pack(text, arrays)

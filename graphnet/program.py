@@ -180,7 +180,7 @@ class SavedProgram:
             wanted = ", ".join(map(str, inputs)) + (f" with target {target}" if target else "")
             raise PlanError(
                 f"{user_where()}: this saved net has no {what} graph for {wanted} (saved inputs: {known}): compile "
-                f"the model function for other shapes and load the parameters into it"
+                f"the model function for other shapes and call its restore(path)"
             )
         return found
 

@@ -177,10 +177,10 @@ class Run:
         else:
             with progress(number, self.samples(batches)) as tick:
                 loss, samples, seconds = self._steps(batches, tick)
-        if not math.isfinite(loss):
-            raise NumericsError(f"epoch {number}: the loss is {loss}: use a lower learning rate")
+        report = self._report(number, loss, samples, seconds)
+        if not math.isfinite(report.train_loss):
+            raise NumericsError(f"epoch {number}: the loss is {report.train_loss}: use a lower learning rate")
         self.epoch = number
-        report = self._report(loss, samples, seconds)
         self.history.append(report)
         return report
 
@@ -211,7 +211,7 @@ class Run:
             tick(samples, loss)
         return total / count, count, time.perf_counter() - start
 
-    def _report(self, loss: float, samples: int, seconds: float) -> Report:
+    def _report(self, epoch: int, loss: float, samples: int, seconds: float) -> Report:
         task, test_loss, accuracies, perplexity = self.recipe["task"], None, (None, None), None
         apart = task != "text" and self._test is not self._train
         if task == "regression":
@@ -222,7 +222,7 @@ class Run:
         else:
             perplexity = math.exp(min(loss, 700.0))
         return Report(
-            self.epoch,
+            epoch,
             loss,
             accuracies[0],
             test_loss,

@@ -23,11 +23,25 @@ def run(code: str, folder: Path) -> str:
     return done.stdout
 
 
-def test_every_block_of_the_language_page_runs(tmp_path):
+@pytest.mark.parametrize("page", ["docs/language.md", "docs/training.md"])
+def test_every_block_of_the_page_runs(page, tmp_path):
     """The page's blocks run one after the other in one program; their assertions hold."""
-    code = "\n".join(blocks("docs/language.md"))
-    assert code.count("assert") > 8
+    code = "\n".join(blocks(page))
+    assert "assert" in code
     run(code, tmp_path)
+
+
+def test_the_optimiser_of_the_extending_page_trains(tmp_path):
+    """The subclass shown is one: it compiles into a step that moves every weight by lr."""
+    shown = next(code for code in blocks("docs/extending.md") if "class SignSGD" in code)
+    use = """
+import graphnet as gn
+net = gn.compile(lambda x: gn.layers.dense(x, 1), gn.spec((2, 3)), loss=gn.losses.mse, optimizer=SignSGD(lr=0.25))
+before = net.params["model/dense_1/w"].copy()
+net.step([[1, 2, 3], [4, 5, 6]], [[9], [9]])
+assert (abs(abs(net.params["model/dense_1/w"] - before) - 0.25) < 1e-6).all()
+"""
+    run(shown + use, tmp_path)
 
 
 def test_the_readme_example_prints_what_the_readme_says(tmp_path):

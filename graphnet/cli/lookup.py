@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -70,5 +71,6 @@ def load_data(name: str, data_dir: str | None, task: str) -> data.Dataset | data
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "not UTF-8 text"
             raise DataError(f"{name}: {reason}: name a readable text file") from None
-        return data.Text(text, name, name)
+        path = os.path.abspath(name)
+        return data.Text(text, path, path)
     return data.load(name, data_dir)

@@ -195,11 +195,12 @@ def test_a_chain_of_many_places():
 
 
 def test_places_that_do_not_tile_stay_a_sum():
-    """A gap, an overlap, another axis, a step or another summand."""
+    """A gap, an overlap, both at once, another axis, a step or another summand."""
     p, q, r, s = quarters((0, 1, 2, 3))
     for terms in (
         (p, q, s),
         (p, placed(PARTS[3], (2, 9), (0, 2)), r, s),
+        (p, placed(PARTS[1], (2, 9), (0, 2)), r, s),
         (p, q, r, s, given("more", 2, 9)),
         (placed(PARTS[0], (4, 6), (0, 0)), placed(PARTS[3], (4, 6), (2, 3))),
         (placed(PARTS[0], (2, 6), (0, 0), (1, 2)), placed(PARTS[3], (2, 6), (0, 1), (1, 2))),

@@ -71,7 +71,7 @@ def test_language_models_show_perplexity(letters: Path, capsys: Capture) -> None
     argv = ["train", "charlm", "--data", str(letters), "--batch-size", "4", "--epochs", "1"]
     assert main(argv) == 0
     out = capsys.readouterr().out
-    assert "1,020 characters, 15 distinct" in out
+    assert "1,020 characters, 16 distinct" in out
     assert re.search(r"epoch 1/1  loss \d\.\d{4}  perplexity \d+\.\d{3}  [\d.]+ s  [\d,]+ characters/s", out)
 
 
