@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from graphnet.compiler.errors import CompileError, GraphnetError
 from graphnet.compiler.ir import ITEMSIZE, Constant, Graph, Node, Type
-from graphnet.compiler.record import REGISTRY
+from graphnet.compiler.record import REGISTRY, lookup
 
 MAX_AXES = 32
 MAX_BYTES = 1 << 40  # of one value
@@ -71,7 +71,7 @@ def infer(op: str, inputs: Sequence[Node], attrs: Mapping[str, Any]) -> Type | t
     special = _SPECIAL.get(op)
     if special is not None:
         return special(types, inputs, attrs)
-    record = REGISTRY[op]
+    record = lookup(op)
     needed = len(record.inputs) - record.variadic
     if len(types) < needed or (len(types) > needed and not record.variadic):
         fail(f"{op}: takes {', '.join(record.inputs) or 'no operands'}, got {len(types)}")
@@ -150,11 +150,19 @@ def _infer_cond(types: list[Type], inputs: Sequence[Node], attrs: Mapping[str, A
     return results
 
 
+def _infer_fused(types: list[Type], inputs: Sequence[Node], attrs: Mapping[str, Any]) -> tuple[Type, ...]:
+    body = attrs["body"]
+    if [n.out for n in body.inputs] != types:
+        fail("fused: operands and body inputs differ")
+    return tuple(n.out for _, n in body.outputs)
+
+
 _SPECIAL: dict[str, Callable[..., Type | tuple[Type, ...]]] = {
     "constant": _infer_constant,
     "get": _infer_get,
     "scan": _infer_scan,
     "cond": _infer_cond,
+    "fused": _infer_fused,
 }
 
 
@@ -188,7 +196,7 @@ def _is(kind: type) -> Callable[[object], bool]:
 
 # Shape rules check how attributes fit operands, and rely on these kinds.
 _KINDS: dict[str, Callable[[Any], bool]] = {
-    **dict.fromkeys(("axis", "rows", "stream", "tag", "index", "length"), _size),
+    **dict.fromkeys(("axis", "rows", "stream", "tag", "index", "length", "size"), _size),
     **dict.fromkeys(("depth", "carries", "xs", "stacks", "sums"), _size),
     **dict.fromkeys(("shape", "sizes", "starts", "perm", "axes"), _sizes),
     **dict.fromkeys(("kernel", "stride", "dilation"), _pair),

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from graphnet.compiler.errors import BackendError, NumericsError
+from graphnet.compiler.errors import BackendError, DataError, NumericsError
 from graphnet.compiler.ir import Type
 from graphnet.compiler.record import lookup
 from graphnet.compiler.schedule import Array, Branch, Fused, Kernel, Loop, Plan, Step
@@ -141,9 +141,14 @@ class NumpyExecutable:
         return calls
 
     def run(self, phase: str | None = None) -> None:
-        with np.errstate(all="ignore"):
-            for function, arguments in self._all if phase is None else self._phases.get(phase, ()):
-                function(*arguments)
+        call: Call | None = None
+        try:
+            with np.errstate(all="ignore"):
+                for call in self._all if phase is None else self._phases.get(phase, ()):
+                    call[0](*call[1])
+        except ValueError as error:  # an index out of range, found by the kernel that uses it
+            step = next(step for step, calls in self._steps if any(c is call for c in calls))
+            raise DataError(f"{step.where}: {step.op}: {error}") from None
 
     def profile(self, repeats: int) -> list[tuple[Step, float]]:
         seconds: list[list[float]] = [[] for _ in self._steps]

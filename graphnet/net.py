@@ -14,7 +14,7 @@ from graphnet import init, tree
 from graphnet.arrays import Arrays, as_array
 from graphnet.backend import Backend
 from graphnet.compiler.compile import compile_graph
-from graphnet.compiler.errors import DTypeError, PlanError, ShapeError
+from graphnet.compiler.errors import DTypeError, NameError_, PlanError, ShapeError
 from graphnet.compiler.ir import Graph, Type, is_leaf
 from graphnet.compiler.passes import Context
 from graphnet.compiler.schedule import Plan
@@ -161,6 +161,10 @@ class Net(Inspection, Saving):
             elif role == "state":
                 homes[name] = self._params.get(name, self._states.get((name, type_), np.empty(0)))
             elif role in ("slot", "hyper"):
+                if name in self._params or any(name == n for n, _ in self._states):
+                    raise NameError_(
+                        f"{node.where}: {name!r} names both a parameter and optimiser state: rename the model"
+                    )
                 if name not in self._slots:
                     self._slots[name] = self.backend.allocate(type_)
                     if role == "slot" and self.optimizer is not None:

@@ -82,6 +82,28 @@ register(
         batch=_batch_take,
     )
 )
+
+
+def _bounded(ins: Sequence[Type], attrs: Attrs) -> Type:
+    _integer(ins[0])
+    return ins[0]
+
+
+register(
+    Op(
+        "bounded",
+        "idx, from the start of an axis of this size where it counts from the end; outside the axis an error",
+        ("idx",),
+        ("size",),
+        "kernel",
+        _bounded,
+        INDEX,
+        stream_cost(),
+        (Sample(((3, 4),), {"size": 5}, dtypes=("index5",)), Sample(((0,),), {"size": 5}, dtypes=("index5",))),
+        kernel=k.bounded,
+        batch=lambda n, ins, on: b.apply("bounded", ins[0], size=n.attrs["size"]),
+    )
+)
 register(
     Op(
         "scatter_add",

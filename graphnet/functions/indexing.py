@@ -213,11 +213,11 @@ def combine(indices: Sequence[Node], sizes: Sequence[int]) -> Node:
 
 
 def wrap(index: Node, n: int) -> Node:
-    """Negative indices count from the end."""
+    """Negative indices count from the end; others than those of the axis are an error when the net runs."""
     host = host_array(index)
-    if index.op == "iota" or (host is not None and (host >= 0).all()):
+    if index.op in ("iota", "argsort", "argmax", "argmin") or (host is not None and (host >= 0).all()):
         return index
-    return b.where(b.lt(index, 0), b.add(index, n), index)
+    return b.apply("bounded", index, size=n)
 
 
 def _integer_index(idx: Any) -> Node:

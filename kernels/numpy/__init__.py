@@ -31,6 +31,7 @@ TABLE: dict[str, Kernel] = {
     "window_max": pool.window_max,
     "window_sum": pool.window_sum,
     "window_spread": pool.window_spread,
+    "bounded": index.bounded,
     "take": index.take,
     "scatter_add": index.scatter_add,
     "place": index.place,

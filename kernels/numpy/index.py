@@ -27,7 +27,13 @@ def check_range(idx: Array, rows: int) -> None:
         return
     low, high = int(idx.min()), int(idx.max())
     if low < -rows or high >= rows:
-        raise ValueError(f"index {high if high >= rows else low} is out of range for {rows} rows")
+        raise ValueError(f"index {high if high >= rows else low} is out of range for {rows} rows: check the ids or labels given")
+
+
+def bounded(out: Array, idx: Array, size: int) -> list[Call]:
+    """out = idx counted from the start of an axis of ``size``; raises ValueError at run outside [-size, size)."""
+    calls: list[Call] = [(check_range, (idx, size))]
+    return [*calls, (np.remainder, (idx, scalar(max(size, 1), idx.dtype), out))] if out.size else calls
 
 
 def _take_specs(x: ArrayType, idx: ArrayType, pack: bool) -> list[Spec]:

