@@ -96,6 +96,8 @@ class Run:
 
     def _setup(self, recipe: Recipe, data: Dataset | Text, seed: int, shuffle: bool) -> None:
         check_data(recipe, data)
+        if shuffle and isinstance(data, Text):
+            raise DataError(f"{data.name}: a text is read in order, its state goes on: leave shuffle out")
         self.recipe, self.data, self.seed, self.shuffle = recipe, data, seed, shuffle
         self.history: list[Report] = []
         self.epoch = 0
@@ -247,8 +249,7 @@ class Run:
 
     def mean_loss(self, x: np.ndarray, y: np.ndarray) -> float:
         """The loss over all rows, those of a short last batch counting as much as others."""
-        batches = minibatches(x, y, batch_size=self.batch_size)
-        return sum(self.net.loss(rows, target) * len(rows) for rows, target in batches) / len(x)
+        return self.net.evaluate(x, y, batch_size=self.batch_size)
 
     def loss_before(self) -> float | None:
         """For regression, the loss over the training set as things stand; else None."""

@@ -9,7 +9,7 @@ are joined only if no value leaves the one and comes back through something outs
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from graphnet.compiler.errors import CompileError
 from graphnet.compiler.ir import Graph, Node, leaf, make, rebuild, rewrite, users
@@ -20,27 +20,30 @@ from graphnet.compiler.record import REGISTRY
 
 
 class _Groups:
-    """Groups of nodes and the dependencies between them; every node starts as a group of its own."""
+    """Groups of nodes and the dependencies between them; every node starts as a group of its own.
 
-    def __init__(self, nodes: Sequence[Node]) -> None:
+    ``_top`` of a group is no lower than that of any group it depends on, so a search can leave out what is
+    lower than its goal. It starts as the place in the order and rises as groups are joined.
+    """
+
+    def __init__(self, nodes: Sequence[Node], reads: Mapping[Node, Sequence[Node]]) -> None:
         self.of: dict[Node, int] = {n: i for i, n in enumerate(nodes)}
         self.members: dict[int, list[Node]] = {i: [n] for i, n in enumerate(nodes)}
-        self._first = list(range(len(nodes)))
-        self._last = list(range(len(nodes)))
+        self._reads = reads
+        self._top = list(range(len(nodes)))
 
     def _before(self, group: int) -> set[int]:
         return {self.of[i] for n in self.members[group] for i in n.inputs} - {group}
 
     def _path(self, start: Iterable[int], goal: int) -> bool:
-        """Whether a group of ``start`` depends on ``goal``; what ends before ``goal`` begins cannot."""
-        floor = self._first[goal]
+        """Whether a group of ``start`` is or depends on ``goal``."""
         seen: set[int] = set()
         work = list(start)
         while work:
             g = work.pop()
             if g == goal:
                 return True
-            if g not in seen and self._last[g] > floor:
+            if g not in seen and self._top[g] >= self._top[goal]:
                 seen.add(g)
                 work.extend(self._before(g))
         return False
@@ -54,9 +57,19 @@ class _Groups:
         for n in self.members[c]:
             self.of[n] = a
         self.members[a] += self.members.pop(c)
-        self._first[a] = min(self._first[a], self._first[c])
-        self._last[a] = max(self._last[a], self._last[c])
+        top = max(self._top[a], self._top[c])
+        self._top[a] = -1  # whatever it was, what reads the group may be lower than the new top
+        self._raise(a, top)
         return True
+
+    def _raise(self, group: int, top: int) -> None:
+        """Lift a group and all that depends on it to ``top``."""
+        work = [group]
+        while work:
+            g = work.pop()
+            if self._top[g] < top:
+                self._top[g] = top
+                work.extend({self.of[u] for n in self.members[g] for u in self._reads[n]})
 
 
 def is_fusible(node: Node) -> bool:
@@ -72,7 +85,8 @@ def fuse(graph: Graph, context: Context) -> Graph:
 
     graph = rewrite(graph, inside)
     nodes = graph.nodes()
-    groups = _Groups(nodes)
+    reads = users(nodes)
+    groups = _Groups(nodes, reads)
     # phases that are called apart must not share a step: the target arrives between them
     phase = phase_of(graph) if is_phased(graph) else dict.fromkeys(nodes, "")
     for node in nodes:
@@ -80,7 +94,6 @@ def fuse(graph: Graph, context: Context) -> Graph:
             for i in dict.fromkeys(node.inputs):
                 if is_fusible(i) and i.shape == node.shape and phase[i] == phase[node]:
                     groups.join(groups.of[i], groups.of[node])
-    reads = users(nodes)
     kept = set(graph.roots())
     position = {n: i for i, n in enumerate(nodes)}
     mapping: dict[Node, Node] = {}

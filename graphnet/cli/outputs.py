@@ -149,7 +149,7 @@ def _curves(axes: Any, history: Sequence[Report], names: Mapping[str, str], what
     for (name, label), style in zip(names.items(), ("-", "--"), strict=True):
         points = [(r.epoch, getattr(r, name)) for r in history if getattr(r, name) is not None]
         if points:
-            last = f"{label}: {points[-1][1]:.4f}"
+            last = f"{label} (last {points[-1][1]:.4f})"
             axes.plot(*zip(*points, strict=True), style, marker=marker, markersize=4, label=last)
     axes.set_xlabel("epoch")
     axes.set_ylabel(what)

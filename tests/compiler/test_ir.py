@@ -26,7 +26,7 @@ from graphnet.compiler.ir import (
 )  # fmt: skip
 
 F = "float32"
-X, Y = (leaf(name, "input", Type((2, 3), F)) for name in "xy")
+X, Y = (leaf(name, "input", Type((2, 3), F)) for name in ("left", "right"))
 
 
 def test_a_type_knows_its_size_bytes_and_words():
@@ -41,8 +41,8 @@ def test_equal_nodes_are_one_object_and_unequal_ones_are_not():
     assert b.add(X, Y) is b.add(X, Y)
     assert b.add(X, Y) is not b.add(Y, X)
     assert b.reshape(X, (6,)) is not b.reshape(X, (3, 2))
-    assert leaf("x", "input", Type((2, 3), F)) is X
-    assert leaf("x", "param", Type((2, 3), F)) is not X
+    assert leaf("left", "input", Type((2, 3), F)) is X
+    assert leaf("left", "param", Type((2, 3), F)) is not X
     assert b.scalar(1.0, F) is b.scalar(1, F)
     assert b.scalar(0.0, F) is not b.scalar(-0.0, F)
 

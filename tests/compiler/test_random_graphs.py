@@ -13,6 +13,7 @@ from graphnet.compiler import build as b
 from graphnet.compiler import program
 from graphnet.compiler.compile import compile_graph
 from graphnet.compiler.errors import CompileError
+from graphnet.compiler.ir import Graph, Type, leaf
 from graphnet.compiler.passes import PIPELINE, Context, fuse, simplify
 from graphnet.compiler.passes.training import differentiate
 from graphnet.compiler.record import lookup
@@ -107,6 +108,18 @@ def test_a_fusion_that_forgets_the_cycle_check_is_found(random_graphs, monkeypat
     monkeypatch.setattr(sys.modules[fuse.__module__]._Groups, "_path", lambda *_: False)
     with pytest.raises(CompileError, match="depends on itself"):
         Meaning(random_graphs, *random_graphs.entangled()).check()
+
+
+def test_groups_that_interleave_with_others_are_kept_apart(random_graphs):
+    """p = sin x + cos y and q = cos y + r, with r from sin x, cannot both be fused with cos y and with sin x.
+
+    r stands before cos y in the order, and yet depends on the group of sin x, which depends on that of cos y.
+    """
+    x, y = leaf("x", "input", Type((3, 4), "float64")), leaf("y", "input", Type((4,), "float64"))
+    sine, cosine = b.unary("sin", x), b.unary("cos", y)
+    r = b.sum_(sine, [0])
+    graph = Graph((x, y), (("r", r), ("p", b.add(sine, cosine)), ("q", b.add(cosine, r))))
+    Meaning(random_graphs, graph, {"x": np.arange(12.0).reshape(3, 4), "y": np.arange(4.0)}).check()
 
 
 def test_a_rewrite_that_changes_a_result_is_found(random_graphs, monkeypatch):

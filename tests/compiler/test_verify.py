@@ -14,7 +14,7 @@ from graphnet.compiler.passes import Context, Pass, check_order, run_passes
 from graphnet.compiler.verify import verify
 
 F = "float32"
-X = leaf("x", "input", Type((3, 2), F))
+X = leaf("image", "input", Type((3, 2), F))
 ROW = leaf("x0", "x", Type((2,), F), depth=1)
 CARRY = leaf("carry0", "carry", Type((2,), F), depth=1)
 TIME = leaf("time", "time", Type((), "int32"), depth=1)
@@ -75,7 +75,7 @@ def test_a_loop_that_does_not_fit_its_body_is_found(changes, why):
 
 def test_a_body_that_reads_what_is_not_its_input_is_found():
     body = Graph((CARRY, ROW, TIME), (("carry0", b.add(CARRY, b.sum_(X, [0]))), ("stack0", ROW)), name="body")
-    with pytest.raises(CompileError, match=r"body reads <input x float32.*>, which is not one of its inputs"):
+    with pytest.raises(CompileError, match=r"body reads <input image float32.*>, which is not one of its inputs"):
         verify(graph(b.item(loop(body=body), 0)))
 
 

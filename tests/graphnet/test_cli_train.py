@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -90,6 +92,17 @@ def test_quiet_prints_epochs_only(capsys: Capture) -> None:
     captured = capsys.readouterr()
     assert len(captured.out.splitlines()) == 1
     assert captured.err == ""
+
+
+def test_a_terminal_gets_a_progress_bar(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal, stderr shows epoch, loss and samples per second; --quiet leaves them out."""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert main(["train", "lenet", "--epochs", "1"]) == 0
+    err = capsys.readouterr().err
+    assert "epoch 1/1" in err
+    assert "samples/s, loss " in err
+    assert main(["train", "softmax", "--epochs", "1", "--quiet"]) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_json_lines_hold_every_epoch(tmp_path: Path) -> None:
@@ -206,6 +219,21 @@ def test_an_interrupted_run_keeps_the_last_epoch(
     assert curve.exists()
 
 
+def test_ctrl_c_ends_the_process_in_one_line(tmp_path: Path) -> None:
+    """A real SIGINT in the middle of training."""
+    command = [sys.executable, "-m", "graphnet.cli", "train", "softmax", "--epochs", "100000", "--save", "net.gnet"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    while not process.stdout.readline().startswith("epoch"):
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert re.fullmatch(r"graphnet: interrupted in epoch \d+; net.gnet holds epoch \d+: go on with .*\n", err)
+    gn.load(tmp_path / "net.gnet")
+    assert [path.name for path in tmp_path.iterdir()] == ["net.gnet"]
+
+
 def test_an_interrupted_run_that_saves_nothing_says_so(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without --save the line is honest."""
 
@@ -242,6 +270,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path, capsys: Capture
         ("train mlp --data housing --data-dir {here}", "housing/housing.data"),
         ("train mlp --data diabetes", "data set diabetes is for regression: the model needs one for classif"),
         ("train charlm --data digits", "data set digits is for classification: the model needs one for text"),
+        ("train charlm --shuffle", "topics: a text is read in order, its state goes on: leave shuffle out"),
         ("train mlp --recipe adam", "mlp: unknown recipe 'adam': use one of knet8, shuffled"),
         ("train mlp --device tpu", "device 'tpu'"),
         ("train mlp --backend tpu", "backend 'tpu' is unknown"),
