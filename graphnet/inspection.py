@@ -82,9 +82,11 @@ class Inspection:
 
     def summary(self: Net) -> str:
         """A row a layer: operation, output shape, parameters and their share."""
-        traced = self._trace(self.input_types, None, training=True)
+        target = self.target_type if self.trainable else None
+        traced = self._trace(self.input_types, target, training=self.trainable)
         params = {name: declared.node.out for name, declared in traced.params.items()}
-        return printers.summary.summary(traced.graph, params)
+        forward = [(n, v) for n, v in traced.graph.outputs if n != "loss"] or traced.graph.outputs
+        return printers.summary.summary(traced.graph.with_results(outputs=forward, updates=()), params)
 
     @property
     def memory(self: Net) -> Memory:

@@ -44,7 +44,7 @@ def _size(layer: str, what: str, value: Any, least: int = 1) -> int:
 
 def _rate(layer: str, what: str, value: Any) -> float:
     """A Python number in [0, 1)."""
-    if isinstance(value, Tensor) or not 0 <= value < 1:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
         raise TraceError(f"{user_where()}: {layer}: {what} must be a number in [0, 1), got {value!r}")
     return float(value)
 

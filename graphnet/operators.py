@@ -30,7 +30,7 @@ COMPARE = {
 }
 METHODS = (
     *("sum", "mean", "max", "min", "prod", "var", "std", "argmax", "argmin", "cumsum", "any", "all"),
-    *("reshape", "transpose", "swapaxes", "squeeze", "flatten", "ravel", "repeat", "take", "sort", "argsort"),
+    *("reshape", "transpose", "swapaxes", "squeeze", "ravel", "repeat", "take", "sort", "argsort"),
     *("astype", "clip", "dot", "round"),
 )
 
@@ -92,4 +92,6 @@ def install() -> None:
     for name in METHODS:
         function = getattr(F, name)
         setattr(Tensor, name, _shape_method(function) if name in ("reshape", "transpose") else function)
+    # gn.flatten keeps the batch axis; the method flattens everything, as an array's does
+    setattr(Tensor, "flatten", F.ravel)  # noqa: B010
     Tensor.T = property(F.transpose)  # type: ignore[attr-defined]

@@ -198,6 +198,10 @@ def to_tensor(value: Any) -> Any:
     return value
 
 
+def _holds_tensor(value: Any) -> bool:
+    return isinstance(value, Tensor) or (type(value) in (list, tuple) and any(map(_holds_tensor, value)))
+
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -208,9 +212,14 @@ def traced(function: F) -> F:
     def public(*args: Any, **kwargs: Any) -> Any:
         if b.inside():
             return function(*args, **kwargs)
-        from graphnet.trace import current_scope
+        from graphnet.trace import current_scope, is_tracing
 
         where = user_where(current_scope())
+        if not is_tracing() and not any(_holds_tensor(a) for a in (*args, *kwargs.values())):
+            raise TraceError(
+                f"{where}: gn.{function.__name__} works only while a model is traced: compile the function around it "
+                f"with gn.jit or gn.compile, or use NumPy on arrays"
+            )
         with b.at(where, enter=True):
             try:
                 nodes = [to_node(a) for a in args]

@@ -179,6 +179,10 @@ def tracing() -> bool:
     return _current.get() is not None
 
 
+def is_tracing() -> bool:
+    return _current.get() is not None
+
+
 def current_scope() -> str:
     trace = _current.get()
     return trace.scope if trace is not None else ""

@@ -59,6 +59,13 @@ class Report:
         """The measured values by name."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
+    @classmethod
+    def restore(cls, row: Mapping[str, Any]) -> Report:
+        """The report that ``asdict`` gave as ``row``; raises TypeError if it holds anything but numbers."""
+        if not all(value is None or isinstance(value, (int, float)) for value in row.values()):
+            raise TypeError("a report holds numbers")
+        return cls(**row)
+
 
 class Run:
     """A training run: the net, its data, and how far it has come.
@@ -131,7 +138,7 @@ class Run:
             saved = net.metadata["run"]
             run._setup(recipe, data, int(saved["seed"]), bool(saved["shuffle"]))
             run.batch_size, run.epoch = int(saved["batch_size"]), int(saved["epoch"])
-            run.history = [Report(**row) for row in saved["history"]]
+            run.history = [Report.restore(row) for row in saved["history"]]
         except (KeyError, TypeError, ValueError):
             raise FileError("the file was not saved by a training run: start one without it") from None
         if isinstance(data, Text) and net.metadata.get("vocabulary") != data.vocabulary:

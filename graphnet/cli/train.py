@@ -163,7 +163,8 @@ def _resumed(args: argparse.Namespace) -> tuple[Model, Run, int, list[str]]:
     """The saved run; what is fixed by the file may be repeated on the command line, not changed."""
     net = load(args.load, device=args.device, backend=args.backend)
     kept = net.metadata.get("train")
-    if not isinstance(kept, dict) or not {"model", "recipe", "data", "epochs"} <= set(kept):
+    fields = {"model": str, "recipe": str, "data": str, "epochs": int}
+    if not isinstance(kept, dict) or not all(isinstance(kept.get(n), kind) for n, kind in fields.items()):
         raise FileError(f"--load {args.load}: not saved by graphnet train: load it in Python with gn.load")
     if kept["model"] != args.model:
         raise FileError(

@@ -27,7 +27,8 @@ def check_range(idx: Array, rows: int) -> None:
         return
     low, high = int(idx.min()), int(idx.max())
     if low < -rows or high >= rows:
-        raise ValueError(f"index {high if high >= rows else low} is out of range for {rows} rows: check the ids or labels given")
+        bad = high if high >= rows else low
+        raise ValueError(f"index {bad} is out of range for {rows} rows: check the ids or labels given")
 
 
 def bounded(out: Array, idx: Array, size: int) -> list[Call]:
