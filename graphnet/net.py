@@ -116,8 +116,10 @@ class Net(Inspection, Saving):
                     f"last batch) or compile with a larger max_plans"
                 )
             self._bound[key] = self._compile(mode, inputs, target)
-            if len(self._bound) > 1:
-                LOG.info("%s: new plan %s", self.program.name, self._bound[key].info)
+            same = sum(k[0] == mode for k in self._bound)
+            # one more shape than compiled is the ragged last batch; several are worth telling without being asked
+            level = logging.WARNING if same > 2 else logging.INFO
+            LOG.log(level, "graphnet: %s: plan %d for %s", self.program.name, same, self._bound[key].info)
         return self._bound[key]
 
     def _compile(self, mode: str, inputs: tuple[Type, ...], target: Type | None) -> Bound:

@@ -7,7 +7,8 @@
 
 A recipe is a dict: ``task`` (classification, regression or text), ``loss``, ``optimizer`` (a function of the
 learning rate), ``lr``, ``batch_size`` (None: all rows), ``epochs``; for texts ``steps``, and where the loss
-adds up several characters, ``loss_terms``; optionally ``dtype`` of the arrays (float32) and ``shuffle``.
+adds up several characters, ``loss_terms``; optionally ``options`` of the model, ``dtype`` of the arrays
+(float32) and ``shuffle``.
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ class Run:
             device=device,
             backend=backend,
             seed=seed,
-            **model_options(data),
+            **model_options(recipe, data),
         )
 
     def _setup(self, recipe: Recipe, data: Dataset | Text, seed: int, shuffle: bool) -> None:
@@ -270,9 +271,10 @@ def accuracy(net: Net, x: np.ndarray, y: np.ndarray, batch_size: int = 100) -> f
     return right / len(y)
 
 
-def model_options(data: Dataset | Text) -> dict[str, Any]:
-    """What a model needs to know of its data: for texts the size of the vocabulary."""
-    return {"vocabulary": len(data.vocabulary)} if isinstance(data, Text) else {}
+def model_options(recipe: Recipe, data: Dataset | Text) -> dict[str, Any]:
+    """The recipe's options of the model, and what it needs to know of a text: the size of the vocabulary."""
+    options = dict(recipe.get("options", {}))
+    return {**options, "vocabulary": len(data.vocabulary)} if isinstance(data, Text) else options
 
 
 def check_data(recipe: Recipe, data: Dataset | Text) -> None:

@@ -14,7 +14,7 @@ from graphnet.train import Run
 MODELS = ("linreg", "softmax", "mlp", "lenet", "charlm")
 PARAMETERS = {"linreg": 11, "softmax": 7_850, "mlp": 50_890, "lenet": 431_080}
 REQUIRED = {"task", "data", "embedded", "batch_size", "epochs", "loss", "optimizer", "lr"}
-OPTIONAL = {"dtype", "shuffle", "steps", "loss_terms"}
+OPTIONAL = {"dtype", "options", "shuffle", "steps", "loss_terms"}
 
 
 def module(name: str) -> Any:
