@@ -266,6 +266,7 @@ class Net(Inspection, Saving):
         self._load_hyper()
         bound.run.run()
         self._advance(bound)
+        self._phases = None  # gradients of before this step are not to be applied after it
         return float(bound.run.outputs["loss"])
 
     def loss(self, *args: Any) -> float:
@@ -305,6 +306,7 @@ class Net(Inspection, Saving):
     def backward(self, *target: Any) -> float:
         """The second phase: loss and gradients of the last ``forward``. Returns the loss."""
         bound = self._phase("backward", ("forward", "backward"))
+        again = self._phases is not None and self._phases[1] == "backward"
         if self.target_type is not None:
             if len(target) != 1:
                 raise PlanError(f"{user_where()}: backward takes the target of the batch given to forward")
@@ -314,7 +316,10 @@ class Net(Inspection, Saving):
                 given = bound.inputs[: len(self.input_types)]
                 bound = self._plan("phases", bound.info.inputs, kind)
                 self._run_forward(bound, given)
+                again = False
             np.copyto(bound.inputs[-1], value, casting="unsafe")
+        if again:  # the first backward took over memory of values it needed no more
+            bound.run.run("forward")
         bound.run.run("backward")
         self._phases = (bound, "backward")
         return float(bound.run.outputs["loss"])

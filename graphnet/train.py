@@ -265,9 +265,15 @@ class Run:
 
 
 def accuracy(net: Net, x: np.ndarray, y: np.ndarray, batch_size: int = 100) -> float:
-    """The share of rows of ``x`` (N, ...) whose largest output is that of their class, ``y`` (N,)."""
-    batches = minibatches(x, y, batch_size=batch_size)
-    right = sum(int((net(rows).argmax(axis=-1) == labels).sum()) for rows, labels in batches)
+    """The share of rows of ``x`` (N, ...) whose largest output is that of their class, ``y`` (N,).
+
+    A short last batch is filled up with zeros, so that it needs no plan of its own.
+    """
+    right = 0
+    for rows, labels in minibatches(x, y, batch_size=batch_size):
+        if len(rows) < batch_size:
+            rows = np.concatenate([rows, np.zeros((batch_size - len(rows), *rows.shape[1:]), rows.dtype)])
+        right += int((net(rows)[: len(labels)].argmax(axis=-1) == labels).sum())
     return right / len(y)
 
 

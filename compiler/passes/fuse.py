@@ -23,7 +23,7 @@ class _Groups:
     """Groups of nodes and the dependencies between them; every node starts as a group of its own.
 
     ``_top`` of a group is no lower than that of any group it depends on, so a search can leave out what is
-    lower than its goal. It starts as the place in the order and rises as groups are joined.
+    lower than its goal. It starts as the place in the order and rises where a group gets a higher operand.
     """
 
     def __init__(self, nodes: Sequence[Node], reads: Mapping[Node, Sequence[Node]]) -> None:
@@ -52,13 +52,14 @@ class _Groups:
         """Merge group ``c`` into ``a`` unless that makes a cycle."""
         if a == c:
             return True
-        if self._path(self._before(c) - {a}, a) or self._path(self._before(a) - {c}, c):
+        below = self._before(c) - {a}
+        if self._path(below, a) or self._path(self._before(a) - {c}, c):
             return False
         for n in self.members[c]:
             self.of[n] = a
         self.members[a] += self.members.pop(c)
-        top = max(self._top[a], self._top[c])
-        self._top[a] = -1  # whatever it was, what reads the group may be lower than the new top
+        top = max((self._top[g] for g in below), default=0)
+        top, self._top[a] = max(top, self._top[a]), -1
         self._raise(a, top)
         return True
 

@@ -394,3 +394,18 @@ def test_rows_that_are_never_gathered_get_no_nan_from_an_exchanged_product():
     net = gn.compile(rows, ids, optimizer=gn.optim.SGD(lr=0.1))
     net.step(ids)
     np.testing.assert_allclose(net.params["rows/table"], [[0.85], [0.0]], rtol=1e-6)
+
+
+def test_backward_twice_gives_the_same_gradients():
+    """The second call starts from the forward phase again; it does not read what the first one overwrote."""
+    net, _ = trained("mlp", 1)
+    x, y = batch("mlp")
+    net.forward(x)
+    net.backward(y)
+    first = {name: g.copy() for name, g in net.grads.items()}
+    net.backward(y)
+    for name, g in net.grads.items():
+        np.testing.assert_array_equal(g, first[name])
+    net.step(x, y)
+    with pytest.raises(gn.PlanError, match="call backward first"):
+        net.update()
