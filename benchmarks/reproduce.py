@@ -249,7 +249,7 @@ def page(results: Mapping[str, Any]) -> str:
         if r["history"]:
             lines += ["", f"## {row.key}, epoch by epoch", "", *history(r["history"])]
         if "sample" in r:
-            text = r["sample"].replace("\r\n", "\n").replace("```", "'''")
+            text = "\n".join(line.rstrip() for line in r["sample"].replace("```", "'''").strip("\r\n").splitlines())
             lines += ["", f"After {row.epochs} epochs it writes (temperature 0.7):", "", "```", text, "```"]
     return "\n".join(lines) + "\n"
 
