@@ -17,11 +17,16 @@ def debug_level() -> int:
     return int(value) if value.isdigit() else 0
 
 
+def checking() -> bool:
+    """GRAPHNET_CHECK=1: every step looks for NaN and infinities; ops are not fused, so that one can be named."""
+    return os.environ.get("GRAPHNET_CHECK", "0") not in ("", "0")
+
+
 def compile_graph(graph: Graph, context: Context, reuse: bool = True) -> Plan:
     """Run the pipeline over ``graph``, lower it and plan its memory."""
     context.debug = max(context.debug, debug_level())
     context.verify = context.verify or os.environ.get("GRAPHNET_VERIFY") == "1"
-    if os.environ.get("GRAPHNET_CHECK") == "1":
+    if checking():
         context.disabled |= {"fuse"}  # one op a step, so that the check can name the op and its line
     with session():
         graph = run_passes(reintern(graph), PIPELINE, context)

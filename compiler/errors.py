@@ -6,6 +6,10 @@ from __future__ import annotations
 class GraphnetError(Exception):
     """Base of every error graphnet raises on purpose."""
 
+    def __str__(self) -> str:
+        # not KeyError's quoted form, which NameError_ would inherit
+        return str(self.args[0]) if self.args else ""
+
 
 class TraceError(GraphnetError):
     """The model function did something a traced graph cannot hold (a Python ``if`` on a tensor, say)."""
@@ -19,8 +23,8 @@ class DTypeError(TraceError):
     """Data types do not fit each other or the operation."""
 
 
-class NameError_(TraceError):  # noqa: N801 - exported as gn.NameError, which would hide the builtin in this module
-    """An unknown name, or a parameter or state declared twice."""
+class NameError_(TraceError, KeyError):  # noqa: N801 - exported as gn.NameError, which would hide the builtin in this module
+    """An unknown name, or a parameter or state declared twice; a KeyError too, so that mappings work as mappings."""
 
 
 class CompileError(GraphnetError):

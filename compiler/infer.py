@@ -200,7 +200,7 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("depth", "carries", "xs", "stacks", "sums"), _size),
     **dict.fromkeys(("shape", "sizes", "starts", "perm", "axes"), _sizes),
     **dict.fromkeys(("kernel", "stride", "dilation"), _pair),
-    **dict.fromkeys(("keepdims", "reverse", "descending", "captured"), _is(bool)),
+    **dict.fromkeys(("keepdims", "reverse", "descending", "captured", "wrap"), _is(bool)),
     **dict.fromkeys(("body", "then", "orelse"), _is(Graph)),
     "steps": _ints,
     "padding": _pairs,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from graphnet.backend import choose
 from graphnet.compiler.errors import CompileError
 from graphnet.net import Net
@@ -35,7 +37,7 @@ def compile(
     """
     if not callable(fn):
         raise CompileError(f"{user_where()}: compile: the model must be a function, got {type(fn).__name__}")
-    if not isinstance(seed, int) or not 0 <= seed < 1 << 64:
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 1 << 64:
         raise CompileError(f"{user_where()}: compile: seed must be an integer from 0 to 2**64 - 1, got {seed!r}")
     if optimizer is not None and not isinstance(optimizer, Optimizer):
         raise CompileError(
@@ -47,7 +49,9 @@ def compile(
             f"{user_where()}: compile: loss must be a function of (output, target) such as gn.losses.mse, "
             f"got {type(loss).__name__}"
         )
+    if not isinstance(max_plans, int) or max_plans < 1:
+        raise CompileError(f"{user_where()}: compile: max_plans must be an integer of at least 1, got {max_plans!r}")
     found = [spec_of(s) for s in specs]
     program = FunctionProgram(fn, found, loss, options)
     kind = spec_of(target).type if target is not None else None
-    return Net(program, [s.type for s in found], kind, optimizer, choose(device, backend), seed, max_plans)
+    return Net(program, [s.type for s in found], kind, optimizer, choose(device, backend), int(seed), max_plans)

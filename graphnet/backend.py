@@ -137,18 +137,29 @@ class NumpyExecutable:
             extra = {} if scratch is None else {"scratch": scratch}
             calls = _kernel(step.op)(outs[0], *ins, **step.attrs, **extra)
         if self._check:
-            calls = [*calls, (_check_finite, (step, ins, outs))]
+            before: list[bool] = []
+            calls = [(_note_finite, (before, ins)), *calls, (_check_finite, (before, step, outs))]
         return calls
 
     def run(self, phase: str | None = None) -> None:
         call: Call | None = None
+        if self._check:
+            self._check_leaves()
         try:
             with np.errstate(all="ignore"):
                 for call in self._all if phase is None else self._phases.get(phase, ()):
                     call[0](*call[1])
         except ValueError as error:  # an index out of range, found by the kernel that uses it
             step = next(step for step, calls in self._steps if any(c is call for c in calls))
-            raise DataError(f"{step.where}: {step.op}: {error}") from None
+            raise DataError(f"{step.where}: {step.where.scope.rpartition('/')[2] or step.op}: {error}") from None
+
+    def _check_leaves(self) -> None:
+        for node in self.plan.graph.leaves():
+            name = str(node.attrs["name"])
+            if not _finite([self._array(self.plan.leaves[name])]):
+                raise NumericsError(
+                    f"{node.where}: {node.attrs['role']} {name!r} holds NaN or infinity before the call"
+                )
 
     def profile(self, repeats: int) -> list[tuple[Step, float]]:
         seconds: list[list[float]] = [[] for _ in self._steps]
@@ -172,19 +183,25 @@ def _branch(predicate: np.ndarray, then: Sequence[Call], orelse: Sequence[Call])
         function(*arguments)
 
 
-def _check_finite(step: Kernel | Fused, ins: Sequence[np.ndarray], outs: Sequence[np.ndarray]) -> None:
+def _finite(arrays: Sequence[np.ndarray]) -> bool:
+    return all(np.isfinite(x).all() for x in arrays if x.dtype.kind == "f")
+
+
+def _note_finite(before: list[bool], ins: Sequence[np.ndarray]) -> None:
+    before[:] = [_finite(ins)]  # now: a step may write over its operands
+
+
+def _check_finite(before: list[bool], step: Kernel | Fused, outs: Sequence[np.ndarray]) -> None:
     for out in outs:
-        if out.dtype.kind == "f" and not np.isfinite(out).all():
-            kept = [x for x in ins if x.dtype.kind == "f" and not np.may_share_memory(x, out)]
-            if all(np.isfinite(x).all() for x in kept):
-                what = "NaN" if np.isnan(out).any() else "infinity"
-                name = step.op
-                if isinstance(step, Fused):
-                    name = " ".join(i.op for i in step.program)
-                raise NumericsError(
-                    f"{step.where}: {name}: made {what} of finite operands in the {step.phase} phase "
-                    f"(shape {out.shape}, scope {step.where.scope or 'top level'})"
-                )
+        if before[0] and not _finite([out]):
+            what = "NaN" if np.isnan(out).any() else "infinity"
+            name = step.op
+            if isinstance(step, Fused):
+                name = " ".join(i.op for i in step.program)
+            raise NumericsError(
+                f"{step.where}: {name}: made {what} of finite operands in the {step.phase} phase "
+                f"(shape {out.shape}, scope {step.where.scope or 'top level'})"
+            )
 
 
 BACKENDS: dict[str, Callable[[], Backend]] = {"numpy": NumpyBackend}

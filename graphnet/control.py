@@ -216,7 +216,8 @@ def while_loop(condition: Callable[[Any], Any], body: Callable[[Any], Any], init
     """``while condition(value): value = body(value)``, at most ``max_steps`` times; returns the last value.
 
     The bound makes the memory plan exact and the loop differentiable: it is a scan whose iterations after
-    the condition first fails do nothing.
+    the condition first fails do nothing. A loop that reaches the bound stops there, condition or not: return a
+    flag of your own in the value if you need to know.
     """
     where = user_where(current("gn.while_loop").scope)
     if not isinstance(max_steps, int) or max_steps < 0:

@@ -17,7 +17,7 @@ from graphnet import tree
 from graphnet.backend import choose
 from graphnet.compiler import build as b
 from graphnet.compiler.autodiff import gradients, zeros_unless
-from graphnet.compiler.compile import compile_graph
+from graphnet.compiler.compile import checking, compile_graph
 from graphnet.compiler.errors import DTypeError, ShapeError, TraceError
 from graphnet.compiler.ir import Graph, Node, Type, leaf
 from graphnet.compiler.passes import Context
@@ -96,7 +96,7 @@ def _compile(
     trace.check_closed(graph)
     plan = compile_graph(graph, Context())
     homes = {"rng/seed": np.array(0, np.uint64), "rng/step": np.array(0, np.uint64)}
-    bound = choose("cpu", "auto").bind(plan, homes)
+    bound = choose("cpu", "auto").bind(plan, homes, checking())
     slots = [bound.inputs.get(f"arg{i}") for i in range(len(inputs))]
     results = [bound.outputs[f"output/{i}"] for i in range(len(outputs))]
 

@@ -81,6 +81,11 @@ def he_uniform() -> Initializer:
     return _make("he_uniform")
 
 
+def he() -> Initializer:
+    """He et al.'s initialiser in its normal form: :func:`he_normal`."""
+    return he_normal()
+
+
 def he_normal() -> Initializer:
     """Normal of variance 2 / fan_in, for layers before a relu (He et al., ICCV 2015)."""
     return _make("he_normal")

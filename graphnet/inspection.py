@@ -132,8 +132,7 @@ class Inspection:
         return Profile(rows)
 
     def _snapshot(self: Net) -> list[tuple[Any, Any]]:
-        homes = [*self._params.values(), *self._slots.values(), *self._states.values(), *self._homes.values()]
-        return [(array, array.copy()) for array in homes]
+        return [(array, array.copy()) for array in self._arrays()]
 
     def _restore(self: Net, kept: list[tuple[Any, Any]]) -> None:
         for array, values in kept:

@@ -41,6 +41,13 @@ def loss(target: Callable[[Type], Type] = same_as_output) -> Callable[[F], F]:
     return mark
 
 
+def says_target(function: Callable[..., Any]) -> bool:
+    """Whether a loss was marked with the target it expects."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return hasattr(function, "__graphnet_target__")
+
+
 def target_type(function: Callable[..., Any], output: Type) -> Type:
     """The target type ``function`` wants for ``output``; the output's own type if it does not say."""
     while isinstance(function, functools.partial):
@@ -117,5 +124,6 @@ def softmax_cross_entropy(logits: Any, target: Any) -> Node:
         )
     if target.out.is_float or target.dtype == "bool":
         raise DTypeError(f"class numbers are {target.dtype}: cast with .astype('int32')")
-    picked = take_along_axis(shifted, b.expand(target, [last]), last)
+    ids = b.apply("bounded", target, size=x.shape[last], wrap=False)
+    picked = take_along_axis(shifted, b.expand(ids, [last]), last)
     return mean(b.sub(total, b.reshape(picked, target.shape)))

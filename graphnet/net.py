@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import logging
-import os
+import threading
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
 from graphnet import init, tree
 from graphnet.arrays import Arrays, as_array
 from graphnet.backend import Backend
-from graphnet.compiler.compile import compile_graph
-from graphnet.compiler.errors import DTypeError, NameError_, PlanError, ShapeError
+from graphnet.compiler.compile import checking, compile_graph
+from graphnet.compiler.errors import CompileError, DTypeError, NameError_, PlanError, ShapeError
 from graphnet.compiler.ir import Graph, Type, is_leaf
 from graphnet.compiler.passes import Context
 from graphnet.compiler.schedule import Plan
@@ -22,11 +24,23 @@ from graphnet.files import Saving
 from graphnet.fit import History, evaluate, fit
 from graphnet.inspection import Inspection
 from graphnet.optim import Optimizer
-from graphnet.plans import MODES, Bound, PlanInfo, fitting_type, for_mode
+from graphnet.plans import MODES, Bound, PlanInfo, copy_in, fitting_type, for_mode
 from graphnet.program import Program, Traced
 from graphnet.tensor import user_where
 
 LOG = logging.getLogger("graphnet")
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def locked(method: F) -> F:
+    """One call at a time: a plan has one set of buffers, so threads take turns."""
+
+    @functools.wraps(method)
+    def call(self: Net, *args: Any) -> Any:
+        with self._lock:
+            return method(self, *args)
+
+    return call  # type: ignore[return-value]
 
 
 class Net(Inspection, Saving):
@@ -47,7 +61,7 @@ class Net(Inspection, Saving):
         max_plans: int = 16,
     ) -> None:
         self.program = program
-        self.optimizer = optimizer
+        self._optim = optimizer
         self.backend = backend
         self.seed = seed
         self.max_plans = max_plans
@@ -65,13 +79,50 @@ class Net(Inspection, Saving):
         self._fast: dict[Any, Bound] = {}
         self._traced: dict[Any, Traced] = {}
         self._phases: tuple[Bound, str] | None = None
+        self._lock = threading.RLock()
+        self._explicit = target
         first = self._trace(self.input_types, target, training=False)
+        if target is None and program.loss_name and first.outputs != tree.LEAF:
+            raise CompileError(
+                f"{user_where()}: compile: {program.name} returns several outputs: say what the loss takes "
+                f"as target with target=gn.spec(...)"
+            )
         if target is None and first.outputs == tree.LEAF:
             target = program.target_type(first.graph.outputs[0][1].out)
         self.target_type = target
         self.trainable = target is not None or first.graph.has("loss")
         mode = "step" if optimizer is not None and self.trainable else "infer"
         self._plan(mode, self.input_types, target if mode == "step" else None)
+
+    @property
+    def optimizer(self) -> Optimizer | None:
+        """The optimiser in the compiled step; its hyperparameters may be set, the optimiser itself may not."""
+        return self._optim
+
+    @optimizer.setter
+    def optimizer(self, value: Any) -> None:
+        raise PlanError(
+            f"{user_where()}: the optimiser is part of the compiled step: set its hyperparameters "
+            f"(net.optimizer.lr = 0.05), or compile again with optimizer={type(value).__name__}(...)"
+        )
+
+    def __repr__(self) -> str:
+        count = sum(a.size for a in self._params.values())
+        return f"<Net {self.program.name}: {count:,} parameters, {len(self._bound)} plans>"
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Net:
+        """A net of its own with equal values; its plans are made anew."""
+        optimizer = copy.deepcopy(self._optim, memo)
+        twin = Net(self.program, self.input_types, self._explicit, optimizer, self.backend, self.seed, self.max_plans)
+        for info in self.plans:
+            twin._plan(info.mode, info.inputs, info.target)
+        twin.metadata = copy.deepcopy(self.metadata, memo)
+        for mine, other in zip(self._arrays(), twin._arrays(), strict=True):
+            other[...] = mine
+        return twin
+
+    def __reduce__(self) -> Any:
+        raise PlanError(f"{user_where()}: a net is not pickled: write it with net.save(path), read it with gn.load")
 
     # -- plans ----------------------------------------------------------------------------------------
 
@@ -92,7 +143,8 @@ class Net(Inspection, Saving):
             elif self._params[name].shape != type_.shape:
                 raise ShapeError(
                     f"{declared.where}: param {name!r} has shape {self._params[name].shape} from the first "
-                    f"compilation, but {type_.shape} for these inputs"
+                    f"compilation, but {type_.shape} for inputs {', '.join(str(n.out) for n in traced.inputs)}: "
+                    f"the net was compiled for {', '.join(map(str, self.input_types))}"
                 )
         for name, declared in traced.states.items():
             key = (name, declared.node.out)
@@ -132,7 +184,7 @@ class Net(Inspection, Saving):
             differentiate=training,
         )
         plan = compile_graph(for_mode(traced.graph, mode), context)
-        run = self.backend.bind(plan, self._home_map(plan), os.environ.get("GRAPHNET_CHECK") == "1")
+        run = self.backend.bind(plan, self._home_map(plan), checking())
         names = [str(n.attrs["name"]) for n in traced.inputs]
         if traced.target is not None and mode != "infer":
             names.append("target")
@@ -199,36 +251,58 @@ class Net(Inspection, Saving):
             bound = self._fast[key] = self._resolve(mode, arrays, with_target)
         for target, value in zip(bound.inputs, arrays, strict=False):
             if target.size:
-                np.copyto(target, value, casting="unsafe")
+                copy_in(target, value)
         return bound
 
     def _resolve(self, mode: str, arrays: list[np.ndarray], with_target: bool) -> Bound:
         count = len(self.input_types)
         expected = count + (1 if with_target and self.target_type is not None else 0)
-        if len(arrays) != expected:
-            raise PlanError(
-                f"{user_where()}: {self.program.name}: {mode} takes {expected} arrays "
-                f"({count} inputs{', 1 target' if expected > count else ''}), got {len(arrays)}"
-            )
-        names = getattr(self.program, "names", [f"input {i}" for i in range(count)])
-        inputs = tuple(fitting_type(name, t, a) for name, t, a in zip(names, self.input_types, arrays, strict=False))
+        inputs = self._fitting(arrays, expected, mode)
         target = None
         if expected > count:
             target = self._target(inputs, arrays[count])
         return self._plan(mode, inputs, target)
 
+    def _fitting(self, arrays: Sequence[np.ndarray], expected: int, what: str) -> tuple[Type, ...]:
+        """The plan's types for the inputs among ``arrays``; raises one line if number, axes or dtypes do not fit."""
+        count = len(self.input_types)
+        if len(arrays) != expected:
+            inputs = f"{count} input{'s' if count != 1 else ''}{' and a target' if expected > count else ''}"
+            raise PlanError(f"{user_where()}: {self.program.name}: {what} takes {inputs}, got {len(arrays)} arrays")
+        triples = zip(self.program.names, self.input_types, arrays[:count], strict=True)
+        return tuple(fitting_type(name, type_, array) for name, type_, array in triples)
+
     def _target(self, inputs: tuple[Type, ...], value: np.ndarray) -> Type:
-        """The target's type: the loss's default, or floats of the output's shape (one-hot, probabilities)."""
+        """The target's type: as given to compile, else the loss's default.
+
+        One-hot rows and probabilities are floats of the output's shape; a loss that does not say what it takes
+        gets integers as they are unless they have the output's shape.
+        """
         output = self._trace(inputs, None, training=False).graph.outputs[0][1].out
-        default = self.program.target_type(output) or output
-        if default.dtype.startswith("int") and value.shape == output.shape and value.ndim:
-            return Type(output.shape, output.dtype)
-        if not np.can_cast(value.dtype, default.dtype, "same_kind"):
+        default = self._explicit or self.program.target_type(output) or output
+        kinds = [default.dtype]
+        if self._explicit is None and default.dtype.startswith("int") and value.shape == output.shape and value.ndim:
+            kinds = [output.dtype]
+        elif self._explicit is None and not self.program.says_target and value.shape != output.shape:
+            kinds = ["int32", *kinds] if value.dtype.kind in "iu" else kinds
+        fitting = [k for k in kinds if np.can_cast(value.dtype, k, "same_kind")]
+        if not fitting:
             raise DTypeError(
                 f"{user_where()}: {self.program.loss_name or 'loss'}: the target is {value.dtype}, need "
                 f"{default.dtype}: convert it with .astype('{default.dtype}')"
             )
-        return Type(value.shape, default.dtype)
+        types = [Type(value.shape, k) for k in fitting]
+        return next((t for t in types if self.program.knows(inputs, t)), types[0])
+
+    def _default_target(self, inputs: tuple[Type, ...]) -> Type | None:
+        """The target's type before a target was seen: its batch is that of the first input."""
+        if self.target_type is None:
+            return None
+        if self._explicit is None:
+            return self.program.target_type(self._trace(inputs, None, training=False).graph.outputs[0][1].out)
+        shape = self._explicit.shape
+        rows = inputs[0].shape[:1] if inputs else ()
+        return Type((*rows, *shape[1:]) if shape and rows else shape, self._explicit.dtype)
 
     def _advance(self, bound: Bound) -> None:
         if bound.random:
@@ -249,6 +323,7 @@ class Net(Inspection, Saving):
         if not self.trainable:
             raise PlanError(f"{user_where()}: {self.program.name} was compiled without a loss: pass loss=")
 
+    @locked
     def __call__(self, *args: Any) -> Any:
         """Inference on arrays: dropout off, nothing kept for gradients. Returns new arrays."""
         bound = self._prepare("infer", args, with_target=False)
@@ -258,6 +333,7 @@ class Net(Inspection, Saving):
             return bound.outputs[0].copy()
         return tree.unflatten(bound.traced.outputs, [a.copy() for a in bound.outputs])
 
+    @locked
     def step(self, *args: Any) -> float:
         """One training step: forward, backward and update. Returns the loss before the update."""
         self._needs_loss()
@@ -269,6 +345,7 @@ class Net(Inspection, Saving):
         self._phases = None  # gradients of before this step are not to be applied after it
         return float(bound.run.outputs["loss"])
 
+    @locked
     def loss(self, *args: Any) -> float:
         """The loss in inference mode; nothing is updated but states."""
         self._needs_loss()
@@ -277,32 +354,25 @@ class Net(Inspection, Saving):
         self._advance(bound)
         return float(bound.run.outputs["loss"])
 
+    @locked
     def forward(self, *args: Any) -> Any:
         """The first phase of a training step; returns the model's output (of the training graph)."""
         self._needs_loss()
         arrays = [as_array(a) for a in args]
-        count = len(self.input_types)
-        if len(arrays) != count:
-            raise PlanError(f"{user_where()}: {self.program.name}: forward takes {count} arrays, got {len(arrays)}")
-        inputs = tuple(fitting_type(n, t, a) for n, t, a in zip(self._names(), self.input_types, arrays, strict=True))
-        default = None
-        if self.target_type is not None:
-            output = self._trace(inputs, None, training=False).graph.outputs[0][1].out
-            default = self.program.target_type(output)
-        bound = self._plan("phases", inputs, default)
+        inputs = self._fitting(arrays, len(self.input_types), "forward")
+        bound = self._plan("phases", inputs, self._default_target(inputs))
         return self._run_forward(bound, arrays)
-
-    def _names(self) -> list[str]:
-        return list(getattr(self.program, "names", [f"input {i}" for i in range(len(self.input_types))]))
 
     def _run_forward(self, bound: Bound, arrays: Sequence[np.ndarray]) -> Any:
         for target, value in zip(bound.inputs, arrays, strict=False):
-            np.copyto(target, value, casting="unsafe")
+            if target.size:
+                copy_in(target, value)
         bound.run.run("forward")
         self._phases = (bound, "forward")
         copies = [a.copy() for a in bound.outputs]
         return copies[0] if bound.traced.outputs == tree.LEAF else tree.unflatten(bound.traced.outputs, copies)
 
+    @locked
     def backward(self, *target: Any) -> float:
         """The second phase: loss and gradients of the last ``forward``. Returns the loss."""
         bound = self._phase("backward", ("forward", "backward"))
@@ -317,13 +387,14 @@ class Net(Inspection, Saving):
                 bound = self._plan("phases", bound.info.inputs, kind)
                 self._run_forward(bound, given)
                 again = False
-            np.copyto(bound.inputs[-1], value, casting="unsafe")
+            copy_in(bound.inputs[-1], value)
         if again:  # the first backward took over memory of values it needed no more
             bound.run.run("forward")
         bound.run.run("backward")
         self._phases = (bound, "backward")
         return float(bound.run.outputs["loss"])
 
+    @locked
     def update(self) -> None:
         """The third phase: apply the gradients of the last ``backward``."""
         self._optimizer()
@@ -372,6 +443,10 @@ class Net(Inspection, Saving):
     def slots(self) -> Arrays:
         """Optimiser slots by name, live."""
         return Arrays(dict(self._slots), "slot")
+
+    def _arrays(self) -> list[np.ndarray]:
+        """Everything that lives across calls."""
+        return [*self._params.values(), *self._slots.values(), *self._states.values(), *self._homes.values()]
 
     def reset_states(self) -> None:
         """Put every state back to its initial value."""

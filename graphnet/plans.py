@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphnet.backend import Executable
-from graphnet.compiler.errors import DTypeError, ShapeError
+from graphnet.compiler.errors import DataError, DTypeError, ShapeError
 from graphnet.compiler.ir import Graph, Type
 from graphnet.compiler.passes import Context
 from graphnet.compiler.schedule import Plan
@@ -52,6 +52,17 @@ def for_mode(graph: Graph, mode: str) -> Graph:
     if mode == "phases":
         return graph
     return graph.with_results(outputs=[(n, v) for n, v in graph.outputs if n == "loss"])
+
+
+def copy_in(target: np.ndarray, value: np.ndarray) -> None:
+    """Copy a call's argument into a plan's buffer; integers that would not fit are an error, not wrapped."""
+    if target.dtype.kind in "iu" and value.dtype.kind in "iu" and value.dtype != target.dtype and value.size:
+        limits = np.iinfo(target.dtype)
+        low, high = int(value.min()), int(value.max())
+        if low < limits.min or high > limits.max:
+            wrong = high if high > limits.max else low
+            raise DataError(f"{user_where()}: the integer {wrong} does not fit the compiled dtype {target.dtype}")
+    np.copyto(target, value, casting="unsafe")
 
 
 def fitting_type(name: str, expected: Type, value: np.ndarray) -> Type:

@@ -42,6 +42,11 @@ class Program(Protocol):
 
     name: str
     loss_name: str
+    names: list[str]
+    says_target: bool
+
+    def knows(self, inputs: Sequence[Type], target: Type) -> bool:
+        """Whether a graph for these types is at hand or can be traced."""
 
     def trace(self, inputs: Sequence[Type], target: Type | None, training: bool) -> Traced:
         """The graph for these input types, with a loss if ``target`` is given or the model returns it."""
@@ -71,6 +76,7 @@ class FunctionProgram:
         self.name = _function_name(fn)
         self.loss = loss
         self.loss_name = _function_name(loss) if loss else ""
+        self.says_target = loss is not None and losses.says_target(loss)
         self.options = dict(options)
         self.names = self._input_names(fn, specs)
 
@@ -95,6 +101,9 @@ class FunctionProgram:
                 raise NameError_(f"{where}: compile: input name {name!r} is taken: give gn.spec(..., name=) another")
             taken.append(name)
         return names
+
+    def knows(self, inputs: Sequence[Type], target: Type) -> bool:
+        return True
 
     def target_type(self, output: Type) -> Type | None:
         return losses.target_type(self.loss, output) if self.loss else None
@@ -172,6 +181,11 @@ class SavedProgram:
         self._graphs = {t.signature: t for t in traced}
         self.names = [str(n.attrs["name"]) for n in traced[0].inputs] if traced else []
 
+    says_target = False
+
+    def knows(self, inputs: Sequence[Type], target: Type) -> bool:
+        return any(known[:2] == (tuple(inputs), target) for known in self._graphs)
+
     def trace(self, inputs: Sequence[Type], target: Type | None, training: bool) -> Traced:
         found = self._graphs.get((tuple(inputs), target, training))
         if found is None:
@@ -197,7 +211,8 @@ def spec_of(value: Any) -> Spec:
     if isinstance(value, Spec):
         return value
     if isinstance(value, np.ndarray):
-        dtype = {"float16": "float32", "int64": "int32"}.get(value.dtype.name, value.dtype.name)
+        small = value.dtype.kind in "iu" and (not value.size or abs(value).max() < 1 << 31)
+        dtype = {"float16": "float32", "int64": "int32" if small else "int64"}.get(value.dtype.name, value.dtype.name)
         return Spec(value.shape, dtype)
     raise TraceError(
         f"{user_where()}: compile: inputs are described by gn.spec(shape) or an example array, "

@@ -34,6 +34,8 @@ class Spec:
 
 def spec(shape: int | Sequence[int], dtype: Any = "float32", name: str = "") -> Spec:
     """Describe an input by ``shape`` (ints) and ``dtype`` (name or NumPy dtype); raises ShapeError, DTypeError."""
+    if isinstance(dtype, int):
+        raise ShapeError(f"{user_where()}: spec: the sizes are one tuple: gn.spec(({shape}, {dtype}))")
     return Spec(_sizes("spec", shape), dtype_name(dtype), name)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,9 +59,3 @@ def _build(structure: Structure, leaves: Iterator[Any]) -> Any:
     if issubclass(structure.kind, dict):
         return dict(zip(structure.keys, values, strict=True))
     return structure.kind(*values) if hasattr(structure.kind, "_fields") else structure.kind(values)
-
-
-def map_leaves(function: Callable[[Any], Any], tree: Any) -> Any:
-    """The same nest with ``function`` applied to each leaf."""
-    leaves, structure = flatten(tree)
-    return unflatten(structure, [function(leaf) for leaf in leaves])

@@ -92,16 +92,19 @@ def _bounded(ins: Sequence[Type], attrs: Attrs) -> Type:
 register(
     Op(
         "bounded",
-        "idx, from the start of an axis of this size where it counts from the end; outside the axis an error",
+        "idx, which must be in [0, size), or with wrap in [-size, size) and then counted from the start",
         ("idx",),
-        ("size",),
+        ("size", "wrap"),
         "kernel",
         _bounded,
         INDEX,
         stream_cost(),
-        (Sample(((3, 4),), {"size": 5}, dtypes=("index5",)), Sample(((0,),), {"size": 5}, dtypes=("index5",))),
+        (
+            Sample(((3, 4),), {"size": 5, "wrap": True}, dtypes=("index5",)),
+            Sample(((0,),), {"size": 5, "wrap": True}, dtypes=("index5",)),
+        ),
         kernel=k.bounded,
-        batch=lambda n, ins, on: b.apply("bounded", ins[0], size=n.attrs["size"]),
+        batch=lambda n, ins, on: b.apply("bounded", ins[0], **n.attrs),
     )
 )
 register(

@@ -11,7 +11,7 @@ from typing import Any
 from graphnet.atomic import write_atomically
 from graphnet.cli import options
 from graphnet.cli.lookup import find_model, model_names
-from graphnet.compiler.errors import NameError_
+from graphnet.compiler.errors import NameError_, PlanError
 from graphnet.data.suggest import suggest
 from graphnet.files import load
 from graphnet.inspection import DUMPS
@@ -60,6 +60,7 @@ def add(commands: Any) -> None:
     add = parser.add_argument
     add("model", metavar="MODEL|FILE.gnet", help=f"one of {', '.join(model_names())}, or a saved net")
     add("-o", "--output", metavar="FILE", help="write to a file instead of the terminal")
+    add("--collapse", type=int, metavar="N", help="one line a model function N levels deep (listing only)")
     add("--format", choices=sorted(FORMATS), metavar="FORMAT", help="see below (listing)")
     add("--recipe", metavar="NAME", help="compile by this recipe")
     add("--batch-size", type=options.count, metavar="N", help="samples in a step (the recipe's)")
@@ -75,7 +76,10 @@ def run(args: argparse.Namespace) -> int:
     if args.output and not args.format:
         net.dump(args.output)
         return 0
-    text = FORMATS[args.format or "listing"](net).rstrip("\n") + "\n"
+    chosen = args.format or "listing"
+    if args.collapse is not None and (chosen != "listing" or args.collapse < 1):
+        raise PlanError("--collapse N goes with the listing and takes a number of at least 1")
+    text = (net.listing(args.collapse) if args.collapse else FORMATS[chosen](net)).rstrip("\n") + "\n"
     if args.output:
         write_atomically(Path(args.output), text.encode())
     else:

@@ -18,6 +18,7 @@ from graphnet.functions.creation import (
 )
 from graphnet.functions.indexing import (
     argsort,
+    gather,
     getitem,
     scatter_add,
     sort,
@@ -204,6 +205,7 @@ __all__ = [
     "floor_divide",
     "full",
     "full_like",
+    "gather",
     "gelu",
     "getitem",
     "global_avg_pool2d",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from graphnet.compiler import build as b
-from graphnet.compiler.errors import ShapeError
+from graphnet.compiler.errors import DTypeError, ShapeError
 from graphnet.compiler.ir import Node
 from graphnet.functions.arguments import dtype_name, index_dtype, integer, node, number, shape_tuple
 from graphnet.tensor import traced
@@ -85,7 +85,9 @@ def eye(n: int, m: int | None = None, k: int = 0, dtype: Any = "float32") -> Nod
 
 @traced
 def one_hot(ids: Any, classes: int, dtype: Any = "float32") -> Node:
-    """(...) integer ids to (..., classes): 1 at the id, 0 elsewhere; 1 nowhere for other ids."""
+    """(...) integer ids to (..., classes): 1 at the id, 0 elsewhere; 1 nowhere for ids outside 0..classes-1."""
     ids, count = node(ids), integer(classes, "classes")
+    if ids.out.is_float:
+        raise DTypeError(f"ids are {ids.dtype}, need integers: cast with .astype('int32')")
     shape = (*ids.shape, count)
     return b.cast(b.eq(b.expand(ids, [ids.ndim]), b.iota(shape, ids.ndim)), dtype_name(dtype))

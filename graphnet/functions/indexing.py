@@ -147,10 +147,10 @@ def _advanced(x: Node, entries: list[Entry], separated: bool) -> Node:
     rest = [e for e in entries if not isinstance(e, int)]
     axes = [i for i, e in enumerate(rest) if isinstance(e, Node)]
     place = sum(not _is_index(e) for e in entries[: spots[0]]) if together else 0
-    return gather(x, axes, [e for e in rest if isinstance(e, Node)], place)
+    return gather_axes(x, axes, [e for e in rest if isinstance(e, Node)], place)
 
 
-def gather(x: Node, axes: Sequence[int], indices: Sequence[Node], place: int) -> Node:
+def gather_axes(x: Node, axes: Sequence[int], indices: Sequence[Node], place: int) -> Node:
     """x indexed along ``axes`` together; the axes of the indices stand at ``place`` of the result."""
     sizes = [x.shape[a] for a in axes]
     for axis, n, index in zip(axes, sizes, indices, strict=True):
@@ -215,9 +215,12 @@ def combine(indices: Sequence[Node], sizes: Sequence[int]) -> Node:
 def wrap(index: Node, n: int) -> Node:
     """Negative indices count from the end; others than those of the axis are an error when the net runs."""
     host = host_array(index)
-    if index.op in ("iota", "argsort", "argmax", "argmin") or (host is not None and (host >= 0).all()):
+    source = index
+    while source.op in ("reshape", "broadcast_to", "transpose", "cast"):
+        source = source.inputs[0]
+    if source.op in ("iota", "argsort", "argmax", "argmin", "bounded") or (host is not None and (host >= 0).all()):
         return index
-    return b.apply("bounded", index, size=n)
+    return b.apply("bounded", index, size=n, wrap=True)
 
 
 def _integer_index(idx: Any) -> Node:
@@ -234,7 +237,13 @@ def take(x: Any, indices: Any, axis: int | None = None) -> Node:
     if axis is None:
         x, axis = b.reshape(x, (x.out.size,)), 0
     where = one_axis(axis, x.ndim)
-    return gather(x, [where], [index], where)
+    return gather_axes(x, [where], [index], where)
+
+
+@traced
+def gather(x: Any, indices: Any, axis: int = 0) -> Node:
+    """Entries of one axis by integer ``indices`` of any shape, tf.gather's name for ``take(x, indices, axis)``."""
+    return take(x, indices, axis)
 
 
 @traced

@@ -18,7 +18,6 @@ from numpy.lib.stride_tricks import as_strided
 
 from graphnet.kernels.numpy.blocks import Index, blocks
 from graphnet.kernels.numpy.call import Array, Call, Kernel
-from graphnet.kernels.numpy.elementwise import NOT_INPLACE
 from graphnet.kernels.numpy.scratch import ALIGNMENT
 
 Ref = tuple[str, int]
@@ -43,20 +42,6 @@ def _temp_bytes(temp: Temp) -> int:
 def fused_scratch(shape: tuple[int, ...], temps: Sequence[Temp]) -> int:
     """Bytes of scratch that `fused` needs for a group of this output shape."""
     return sum(map(_temp_bytes, temps)) + ALIGNMENT if temps and prod(shape) else 0
-
-
-def may_share(program: Sequence[Instr], i: int, o: int) -> bool:
-    """Whether out `o` may be the same view as in `i`: no instruction reads `i` once `o` is written."""
-    written = False
-    for kernel, _, operands, result in program:
-        if written and ("in", i) in operands:
-            return False
-        if result == ("out", o):
-            fixed = NOT_INPLACE.get(kernel.__name__, ())
-            if any(operands[position] == ("in", i) for position in fixed):
-                return False
-            written = True
-    return True
 
 
 def _extents(shape: tuple[int, ...], full: tuple[int, ...]) -> tuple[int, ...]:
@@ -125,7 +110,7 @@ def fused(
 
     All outs have one shape; ins and temps broadcast to it. Instructions run in order within a block. A
     temporary that does not vary from block to block is computed once, before all others. An out may be the
-    same view as an in where `may_share` allows it.
+    same view as an in that no instruction reads once the out is written.
     """
     full = outs[0].shape
     if not prod(full):

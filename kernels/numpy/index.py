@@ -21,19 +21,19 @@ _ROW_AT_ONCE = 48
 """Elements of a row from which one ufunc call a row is faster than `np.add.at`."""
 
 
-def check_range(idx: Array, rows: int) -> None:
-    """Raise ValueError naming the first offender unless every index is in [-rows, rows)."""
+def check_range(idx: Array, rows: int, wrap: bool = True) -> None:
+    """Raise ValueError naming an offender unless every index is in [0, rows), or with wrap in [-rows, rows)."""
     if not idx.size:
         return
     low, high = int(idx.min()), int(idx.max())
-    if low < -rows or high >= rows:
+    if low < (-rows if wrap else 0) or high >= rows:
         bad = high if high >= rows else low
         raise ValueError(f"index {bad} is out of range for {rows} rows: check the ids or labels given")
 
 
-def bounded(out: Array, idx: Array, size: int) -> list[Call]:
-    """out = idx counted from the start of an axis of ``size``; raises ValueError at run outside [-size, size)."""
-    calls: list[Call] = [(check_range, (idx, size))]
+def bounded(out: Array, idx: Array, size: int, wrap: bool = True) -> list[Call]:
+    """out = idx counted from the start of an axis of ``size``; raises ValueError at run for others than its own."""
+    calls: list[Call] = [(check_range, (idx, size, wrap))]
     return [*calls, (np.remainder, (idx, scalar(max(size, 1), idx.dtype), out))] if out.size else calls
 
 

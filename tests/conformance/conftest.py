@@ -398,7 +398,7 @@ REFERENCE = {
     "broadcast_to": lambda x, shape: np.broadcast_to(x, shape),
     "concat": lambda *xs, axis: np.concatenate(xs, axis),
     "copy": lambda x: x,
-    "bounded": lambda idx, size: np.mod(idx, size),
+    "bounded": lambda idx, size, wrap: np.mod(idx, size),
     "take": lambda x, idx: x[idx],
     "slice": select,
     **{f.__name__: f for f in (place, scatter_add, argsort, cumsum, iota, conv2d, conv2d_input, conv2d_weight)},

@@ -67,8 +67,3 @@ def test_structures_print_their_shape():
     """Stars stand for leaves: what error messages show."""
     assert str(tree.flatten(3)[1]) == "*"
     assert str(tree.flatten([1, {"a": 2}])[1]) == "list(0: *, 1: dict('a': *))"
-
-
-def test_map_leaves():
-    """The same nest with a function applied."""
-    assert tree.map_leaves(lambda v: v * 2, {"a": [1, (2, None)]}) == {"a": [2, (4, None)]}

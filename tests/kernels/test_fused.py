@@ -9,7 +9,7 @@ import pytest
 
 from graphnet.kernels.numpy import elementwise as e
 from graphnet.kernels.numpy import run
-from graphnet.kernels.numpy.fused import BLOCK, fused, fused_scratch, may_share
+from graphnet.kernels.numpy.fused import BLOCK, fused, fused_scratch
 
 X, Y, Z = ("in", 0), ("in", 1), ("in", 2)
 OUT, SECOND = ("out", 0), ("out", 1)
@@ -133,22 +133,9 @@ def test_results_may_overwrite_operands(rng):
     ]
     new_v = v * 0.9 + g
     new_p = p - new_v * 0.1
-    assert may_share(program, 0, 0)
-    assert may_share(program, 1, 1)
     execute([p, v], [p, v, g, mu, lr], program, [("float64", p.shape)] * 2)
     np.testing.assert_allclose(v, new_v)
     np.testing.assert_allclose(p, new_p)
-
-
-def test_may_share_refuses_what_would_be_read_again():
-    """An input read after the result was written, or the condition of where."""
-    program = [(e.neg, {}, [X], OUT), (e.add, {}, [OUT, X], SECOND)]
-    assert not may_share(program, 0, 0)
-    assert may_share(program, 0, 1)
-    program = [(e.where, {}, [X, Y, Z], OUT)]
-    assert not may_share(program, 0, 0)
-    assert may_share(program, 1, 0)
-    assert may_share(program, 2, 0)
 
 
 def test_groups_allocate_nothing(k, rng):
