@@ -268,7 +268,7 @@ class Net(Inspection, Saving):
         count = len(self.input_types)
         if len(arrays) != expected:
             inputs = f"{count} input{'s' if count != 1 else ''}{' and a target' if expected > count else ''}"
-            raise PlanError(f"{user_where()}: {self.program.name}: {what} takes {inputs}, got {len(arrays)} arrays")
+            raise PlanError(f"{user_where()}: {self.program.name}: {what} takes {inputs}: it got {len(arrays)} in all")
         triples = zip(self.program.names, self.input_types, arrays[:count], strict=True)
         return tuple(fitting_type(name, type_, array) for name, type_, array in triples)
 
@@ -298,6 +298,8 @@ class Net(Inspection, Saving):
         """The target's type before a target was seen: its batch is that of the first input."""
         if self.target_type is None:
             return None
+        if self._explicit is not None and inputs == self.input_types:
+            return self._explicit
         if self._explicit is None:
             return self.program.target_type(self._trace(inputs, None, training=False).graph.outputs[0][1].out)
         shape = self._explicit.shape
