@@ -214,6 +214,8 @@ def initial_value(init: Any, type_: Type, seed: int, stream: int, where: Where |
     the shape that returns one. Raises ShapeError or DTypeError, one line that starts with ``where``.
     """
     try:
+        if isinstance(init, str):
+            raise DTypeError(f"{init!r} is a name: give the initialiser itself, gn.init.glorot_uniform() say")
         if isinstance(init, Initializer):
             return init(type_.shape, type_.dtype, seed, stream)
         if isinstance(init, (bool, int, float, np.generic)):

@@ -68,6 +68,20 @@ class AttributeError_(NameError_, AttributeError):  # noqa: N801 - both, so that
     """A tensor has no such attribute."""
 
 
+# what users of other libraries look for on a tensor
+ELSEWHERE = {
+    "view": "x.reshape(shape)",
+    "permute": "x.transpose(axes)",
+    "t": "x.T",
+    "detach": "gn.stop_gradient(x)",
+    "unsqueeze": "gn.expand_dims(x, axis)",
+    "softmax": "gn.softmax(x)",
+    "item": "the compiled net's result: a value is not known while the model is traced",
+    "numpy": "the compiled net's result: a value is not known while the model is traced",
+    "backward": "net.backward(y) on the compiled net",
+}
+
+
 class Tensor:
     """A value in a traced graph: shape and dtype are known, its numbers only when the compiled net runs.
 
@@ -142,9 +156,8 @@ class Tensor:
         return repr(self)
 
     def __getattr__(self, name: str) -> NoReturn:
-        raise AttributeError_(
-            f"{user_where()}: a traced tensor has no attribute {name!r}: its operations are the gn functions"
-        )
+        remedy = f"use {ELSEWHERE[name]}" if name in ELSEWHERE else "its operations are the gn functions"
+        raise AttributeError_(f"{user_where()}: a traced tensor has no attribute {name!r}: {remedy}")
 
     def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray:
         self._refuse("a NumPy array", "use gn functions or NumPy ufuncs, which are traced")

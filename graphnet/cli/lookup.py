@@ -65,6 +65,8 @@ def find_model(name: str, recipe: str | None = None) -> Model:
 
 def load_data(name: str, data_dir: str | None, task: str) -> data.Dataset | data.Text:
     """A data set by name, or for language models any text file."""
+    if task == "text" and name not in data.NAMES and Path(name).suffix and not Path(name).exists():
+        raise DataError(f"{name}: there is no such file, nor a data set of that name ({', '.join(data.NAMES)})")
     if task == "text" and name not in data.NAMES and Path(name).is_file():
         try:
             text = Path(name).read_bytes().decode("utf-8")

@@ -22,7 +22,7 @@ from graphnet.tensor import user_where
 Nodes = Mapping[str, Node]
 _SHARED = Where(scope="optimizer")
 _NONE: Mapping[str, Any] = MappingProxyType({})
-_BELOW_ONE = ("alpha", "beta1", "beta2", "rho")
+_BELOW_ONE = ("alpha", "beta1", "beta2", "momentum", "rho")
 _EXTRAS = ("clip_norm", "l1", "l2")
 
 

@@ -240,9 +240,14 @@ def in_place_into_an_array(x):
     return total
 
 
-@rejected(gn.NameError, r"^a traced tensor has no attribute 'numpy': its operations are the gn functions$")
+@rejected(gn.NameError, r"^a traced tensor has no attribute 'colour': its operations are the gn functions$")
 def unknown_attribute(x):
-    return x.numpy()  # here
+    return x.colour()  # here
+
+
+@rejected(gn.NameError, r"^a traced tensor has no attribute 'view': use x.reshape\(shape\)$")
+def habit_of_another_library(x):
+    return x.view(-1)  # here
 
 
 @rejected(gn.TraceError, r"^np\.svd has no traced form")

@@ -150,7 +150,7 @@ REFUSED = [
         r"the declared shape is (2, 3), the initial value's (5,)",
     ),
     ([[1, 2], [3]], "float32", gn.ShapeError, "the initial value is not an array"),
-    ("zeros", "float32", gn.DTypeError, "an initial value is an Initializer, a number, an array"),
+    ("zeros", "float32", gn.DTypeError, "'zeros' is a name: give the initialiser itself"),
     (None, "float32", gn.DTypeError, "an initial value is an Initializer, a number, an array"),
     (0.5, "int32", gn.DTypeError, "the initial value does not fit int32"),
     (-1, "uint8", gn.DTypeError, "the initial value does not fit uint8"),
