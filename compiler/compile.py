@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from graphnet.compiler.errors import CompileError
 from graphnet.compiler.ir import Graph, reintern, session
 from graphnet.compiler.lower import lower
 from graphnet.compiler.passes import PIPELINE, Context, run_passes
@@ -13,8 +14,10 @@ from graphnet.compiler.schedule import Plan
 
 def debug_level() -> int:
     """GRAPHNET_DEBUG: 1 passes with times, 2 also verifies, 3 also the plan, 4 also graphs and kernels."""
-    value = os.environ.get("GRAPHNET_DEBUG", "0")
-    return int(value) if value.isdigit() else 0
+    value = os.environ.get("GRAPHNET_DEBUG", "") or "0"
+    if value not in ("0", "1", "2", "3", "4"):
+        raise CompileError(f"GRAPHNET_DEBUG must be a number from 0 to 4, got {value!r}")
+    return int(value)
 
 
 def checking() -> bool:
@@ -28,6 +31,9 @@ def compile_graph(graph: Graph, context: Context, reuse: bool = True) -> Plan:
     context.verify = context.verify or os.environ.get("GRAPHNET_VERIFY") == "1"
     if checking():
         context.disabled |= {"fuse"}  # one op a step, so that the check can name the op and its line
+    if context.debug:
+        shapes = ", ".join(str(n.out) for n in graph.inputs)
+        print(f"compile {graph.name}({shapes})", file=sys.stderr)
     with session():
         graph = run_passes(reintern(graph), PIPELINE, context)
         plan = lower(graph, reuse)

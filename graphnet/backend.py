@@ -16,7 +16,7 @@ import numpy as np
 from graphnet.compiler.errors import BackendError, DataError, NumericsError
 from graphnet.compiler.ir import Type
 from graphnet.compiler.record import lookup
-from graphnet.compiler.schedule import Array, Branch, Fused, Kernel, Loop, Plan, Step
+from graphnet.compiler.schedule import Array, Branch, Fused, Kernel, Loop, Plan, Step, Storage
 from graphnet.kernels.numpy import TABLE
 from graphnet.kernels.numpy.fused import fused
 from graphnet.tensor import user_where
@@ -91,7 +91,7 @@ class NumpyExecutable:
             phase: [c for step, calls in self._steps if step.phase == phase for c in calls] for phase in plan.phases
         }
 
-    def _storage(self, s: Any, homes: Homes) -> np.ndarray:
+    def _storage(self, s: Storage, homes: Homes) -> np.ndarray:
         if s.kind == "temp":
             return self._arena[s.offset : s.offset + s.nbytes]
         if s.kind in HOMES:

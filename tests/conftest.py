@@ -15,6 +15,9 @@ import pytest
 
 TESTS = Path(__file__).resolve().parent
 
+# The verifier runs after each pass of every compilation in the tests, in the processes they start too.
+os.environ.setdefault("GRAPHNET_VERIFY", "1")
+
 # The same examples in every run, so that a red build is red again on the next machine. To look for new ones:
 # pytest --hypothesis-profile thorough
 hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True, max_examples=40)

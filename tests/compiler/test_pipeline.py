@@ -120,6 +120,7 @@ def test_graphnet_verify_switches_the_verifier_on(monkeypatch):
     """For nets and for plain functions."""
     seen = []
     monkeypatch.setattr("graphnet.compiler.verify.verify", lambda g, when: seen.append(when))
+    monkeypatch.delenv("GRAPHNET_VERIFY")
     gn.jit(lambda x: x * 2)(1.0)
     assert seen == []
     monkeypatch.setenv("GRAPHNET_VERIFY", "1")

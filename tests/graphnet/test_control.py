@@ -14,12 +14,6 @@ XS = DRAW.normal(size=(5, 2, 3))
 W = DRAW.normal(size=(3, 3)) / 2
 
 
-@pytest.fixture(autouse=True)
-def _verified(monkeypatch):
-    """The verifier runs after every pass."""
-    monkeypatch.setenv("GRAPHNET_VERIFY", "1")
-
-
 def unrolled(cell, carry, xs=None, length=None, reverse=False):
     """What gn.scan promises to compute, as a Python loop."""
     rows, structure = tree.flatten(xs)

@@ -10,13 +10,6 @@ import pytest
 
 import graphnet as gn
 
-
-@pytest.fixture(autouse=True)
-def _verified(monkeypatch):
-    """The verifier runs after every pass."""
-    monkeypatch.setenv("GRAPHNET_VERIFY", "1")
-
-
 # -- the three examples of the seed documents -----------------------------------------------------------
 
 

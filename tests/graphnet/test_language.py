@@ -5,18 +5,11 @@ from __future__ import annotations
 import functools
 
 import numpy as np
-import pytest
 
 import graphnet as gn
 
 X = np.arange(6, dtype=np.float32).reshape(2, 3)
 SPEC = gn.spec((2, 3))
-
-
-@pytest.fixture(autouse=True)
-def _verified(monkeypatch):
-    """The verifier runs after every pass."""
-    monkeypatch.setenv("GRAPHNET_VERIFY", "1")
 
 
 def names(model, *specs, **options):

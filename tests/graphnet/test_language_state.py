@@ -11,12 +11,6 @@ X = np.arange(6, dtype=np.float32).reshape(2, 3)
 SPEC = gn.spec((2, 3))
 
 
-@pytest.fixture(autouse=True)
-def _verified(monkeypatch):
-    """The verifier runs after every pass."""
-    monkeypatch.setenv("GRAPHNET_VERIFY", "1")
-
-
 # -- training and inference -----------------------------------------------------------------------------
 
 
