@@ -55,9 +55,7 @@ def fit(
     size = batch_size or _compiled_batch(net)
     history = History()
     for epoch in range(initial_epoch, initial_epoch + epochs):
-        batches = minibatches(
-            *arrays, batch_size=size, shuffle=shuffle, drop_last=drop_last, seed=net.seed, epoch=epoch
-        )
+        batches = _batches(arrays, batch_size=size, shuffle=shuffle, drop_last=drop_last, seed=net.seed, epoch=epoch)
         values = {"loss": _epoch(net, batches, epoch, initial_epoch + epochs, verbose)}
         if validation is not None:
             values["val_loss"] = evaluate(net, *validation, batch_size=size)
@@ -70,7 +68,7 @@ def fit(
 def evaluate(net: Net, x: Any, y: Any = None, batch_size: int | None = None) -> float:
     """The mean loss over samples in inference mode."""
     total, count = 0.0, 0
-    for batch in minibatches(*_arrays(x, y), batch_size=batch_size or _compiled_batch(net)):
+    for batch in _batches(_arrays(x, y), batch_size=batch_size or _compiled_batch(net)):
         total += net.loss(*batch) * len(batch[0])
         count += len(batch[0])
     return total / count
@@ -79,6 +77,13 @@ def evaluate(net: Net, x: Any, y: Any = None, batch_size: int | None = None) -> 
 def _arrays(x: Any, y: Any) -> list[np.ndarray]:
     inputs = list(x) if isinstance(x, tuple) else [x]
     return [np.asarray(a) for a in (*inputs, *(() if y is None else (y,)))]
+
+
+def _batches(arrays: list[np.ndarray], **options: Any) -> Any:
+    try:
+        return minibatches(*arrays, **options)
+    except DataError as error:
+        raise DataError(f"{user_where()}: {error}") from None
 
 
 def _compiled_batch(net: Net) -> int:

@@ -142,3 +142,8 @@ def test_check_mode_watches_plain_functions_too(monkeypatch):
 
 def test_numpy_integers_are_seeds():
     assert made(seed=np.int64(3)).step(X, Y) == made(seed=3).step(X, Y)
+
+
+def test_fit_names_the_line_that_gave_arrays_of_unequal_length():
+    with pytest.raises(gn.DataError, match=r"test_net\.py:\d+: .*8.*3"):
+        made().fit(X, Y[:3], verbose=False)
