@@ -224,7 +224,9 @@ def test_training_is_the_same_without_any_one_pass(disabled, monkeypatch):
     target = np.linspace(-1, 1, 4, dtype=np.float32)
     losses = []
     for names in (frozenset(), frozenset({disabled})):
-        monkeypatch.setattr("graphnet.net.Context", lambda names=names, **o: Context(**o, disabled=names, verify=True))
+        monkeypatch.setattr(
+            "graphnet.planner.Context", lambda names=names, **o: Context(**o, disabled=names, verify=True)
+        )
         net = gn.compile(model, gn.spec((3, 5)), loss=gn.losses.mse, optimizer=gn.optim.Adam(lr=0.1))
         losses.append([net.step(x, target) for _ in range(3)])
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
