@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from graphnet.compiler.build import item
 from graphnet.compiler.errors import CompileError
-from graphnet.compiler.ir import NOWHERE, Graph, Node, Type, Where, is_leaf, make
+from graphnet.compiler.ir import NOWHERE, Graph, Node, Type, Where, is_leaf
+from graphnet.compiler.lower_loops import lower_cond, lower_scan
 from graphnet.compiler.memory import plan_memory
-from graphnet.compiler.order import PHASES, Order, is_view, order
+from graphnet.compiler.order import PHASES, Order, is_view, order, producible
 from graphnet.compiler.program import clashes, fused_program, overlaps, renamed, reuse_operands
 from graphnet.compiler.record import lookup
 from graphnet.compiler.schedule import END, Array, Fused, Kernel, Plan, Step, Storage
@@ -84,12 +86,8 @@ class Lowering:
             elif is_view(node):
                 self._view(node, values, steps)
             elif node.op == "scan":
-                from graphnet.compiler.lower_loops import lower_scan
-
                 lower_scan(self, node, values, dest, steps)
             elif node.op == "cond":
-                from graphnet.compiler.lower_loops import lower_cond
-
                 lower_cond(self, node, values, dest, steps)
             elif node.op == "fused":
                 self._fused(node, values, dest, steps)
@@ -182,7 +180,7 @@ class Lowering:
         inputs = [values[i] for i in node.inputs]
         outputs = []
         for index, type_ in enumerate(node.types):
-            got = item_of(node, index)
+            got = item(node, index)
             out = self.result(got, type_, dest, body.outputs[index][1].op)
             if clashes(program, inputs, out, index):
                 out = self.allocate(type_, "temp", body.outputs[index][1].op, node.where)
@@ -196,19 +194,7 @@ class Lowering:
         )
         self.position += 1
         for index, out in enumerate(outputs):
-            values[item_of(node, index)] = out
-
-
-def item_of(node: Node, index: int) -> Node:
-    """The node that takes result ``index`` of ``node``."""
-    return make("get", (node,), {"index": index}, node.types[index], node.where)
-
-
-def producible(node: Node) -> bool:
-    """True if a step can write this node's value wherever it is told to."""
-    if is_leaf(node) or node.op == "constant":
-        return False
-    return node.inputs[0].op == "fused" if node.op == "get" else not is_view(node)
+            values[item(node, index)] = out
 
 
 def _narrow(array: Array, axis: int, start: int, size: int) -> Array:

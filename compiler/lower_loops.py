@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from graphnet.compiler.build import item
 from graphnet.compiler.ir import NOWHERE, Graph, Node, Type
 from graphnet.compiler.ops.control import ScanParts, parts
-from graphnet.compiler.order import order
+from graphnet.compiler.order import order, producible
 from graphnet.compiler.schedule import Array, Branch, Kernel, Loop, LoopTerm, Step, slot
 
 if TYPE_CHECKING:
@@ -46,8 +47,6 @@ class _Carry:
 
 def lower_scan(low: Lowering, node: Node, values: Values, dest: Values, steps: list[Step]) -> None:
     """Steps of a loop; binds each of its results in ``values``."""
-    from graphnet.compiler.lower import item_of, producible
-
     p = parts(node)
     loop = low.loop_count
     low.loop_count += 1
@@ -84,7 +83,7 @@ def lower_scan(low: Lowering, node: Node, values: Values, dest: Values, steps: l
         s.first, s.last = min(s.first, start), max(s.last, end)
     steps.append(Loop(loop, p.length, tuple(body), node.where, start, low.phase))
     for i, array in enumerate([*(c.last for c in carries), *stacks, *sums]):
-        values[item_of(node, i)] = array
+        values[item(node, i)] = array
 
 
 def _ramp(low: Lowering, length: int) -> Array:
@@ -107,8 +106,6 @@ def _stacks(
     targets: list[tuple[Node, Array]],
 ) -> list[Array]:
     """An array for each stack; entries that are carries share the carries' slots."""
-    from graphnet.compiler.lower import item_of
-
     news = list(p.results[: len(p.carries)])
     found = []
     for j in range(p.stacks):
@@ -119,7 +116,7 @@ def _stacks(
             found.append(carries[news.index(result)].after)
         else:
             index = len(p.carries) + j
-            whole = low.result(item_of(node, index), node.types[index], dest, "stack")
+            whole = low.result(item(node, index), node.types[index], dest, "stack")
             targets.append((result, slot(whole, loop, p.length, p.reverse)))
             found.append(whole)
     return found
@@ -146,8 +143,6 @@ def _accumulate(low: Lowering, term: Array, total: Array, node: Node, body: list
 
 def lower_cond(low: Lowering, node: Node, values: Values, dest: Values, steps: list[Step]) -> None:
     """A branch: both sides write the same result arrays."""
-    from graphnet.compiler.lower import item_of
-
     outs = [low.allocate(type_, "temp", "branch result", node.where) for type_ in node.types]
     start = low.position
     # whatever either side uses must live through both: only one of them runs, in this place
@@ -163,12 +158,10 @@ def lower_cond(low: Lowering, node: Node, values: Values, dest: Values, steps: l
     predicate = values[node.inputs[0]]
     steps.append(Branch(predicate, tuple(sides[0]), tuple(sides[1]), node.where, start, low.phase))
     for i, out in enumerate(outs):
-        values[item_of(node, i)] = out
+        values[item(node, i)] = out
 
 
 def _side(low: Lowering, graph: Graph, node: Node, values: Values, outs: Sequence[Array]) -> list[Step]:
-    from graphnet.compiler.lower import producible
-
     inner: Values = dict(zip(graph.inputs, (values[i] for i in node.inputs[1:]), strict=True))
     dest: Values = {}
     for (_, result), out in zip(graph.outputs, outs, strict=True):

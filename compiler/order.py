@@ -31,6 +31,13 @@ def is_view(node: Node) -> bool:
     return node.op == "get" or (node.op in REGISTRY and REGISTRY[node.op].kind == "view")
 
 
+def producible(node: Node) -> bool:
+    """True if a step can write this node's value wherever it is told to."""
+    if is_leaf(node) or node.op == "constant":
+        return False
+    return node.inputs[0].op == "fused" if node.op == "get" else not is_view(node)
+
+
 def step_of(node: Node) -> Node:
     """The node whose step computes ``node``: itself, or the several-result node it is taken from."""
     return node.inputs[0] if node.op == "get" else node

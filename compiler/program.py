@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from graphnet.compiler.ir import Graph, Node, is_leaf
 from graphnet.compiler.record import lookup
-from graphnet.compiler.schedule import Array, Branch, Fused, Instruction, Kernel, Loop, Step, Storage
+from graphnet.compiler.schedule import END, Array, Branch, Fused, Instruction, Kernel, Loop, Step, Storage, flat
 
 Ref = tuple[str, int]
 Rename = Callable[[int], int]
@@ -93,7 +93,9 @@ def reuse_operands(steps: Sequence[Step], storages: list[Storage]) -> Rename:
             storage = target[storage]
         return storage
 
-    for step in _leaf_steps(steps):
+    for step in flat(tuple(steps)):
+        if isinstance(step, (Loop, Branch)):
+            continue
         for index, out in enumerate(step.outputs):
             s = storages[out.storage]
             if s.kind != "temp" or s.first != step.position or out.storage in target:
@@ -103,21 +105,9 @@ def reuse_operands(steps: Sequence[Step], storages: list[Storage]) -> Rename:
                 if old is not s and _may_take(step, operand, index, old, s, find):
                     target[s.id] = old.id
                     old.last = s.last
-                    s.first, s.last = 1 << 60, -1
+                    s.first, s.last = END, -1
                     break
     return find
-
-
-def _leaf_steps(steps: Sequence[Step]) -> list[Kernel | Fused]:
-    found: list[Kernel | Fused] = []
-    for step in steps:
-        if isinstance(step, Loop):
-            found += _leaf_steps(step.body)
-        elif isinstance(step, Branch):
-            found += [*_leaf_steps(step.then), *_leaf_steps(step.orelse)]
-        else:
-            found.append(step)
-    return found
 
 
 def _may_take(step: Kernel | Fused, operand: int, index: int, old: Storage, new: Storage, find: Rename) -> bool:

@@ -9,7 +9,7 @@ Loop      steps run ``length`` times  Branch  one of two step lists, by a predic
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from graphnet.compiler.ir import ITEMSIZE, Graph, Where
@@ -81,7 +81,6 @@ class Storage:
     level: int = 0
     offset: int = -1
     data: bytes | None = None
-    pinned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +187,6 @@ class Plan:
     outputs: Mapping[str, Array]
     memory: MemoryReport
     phases: tuple[str, ...] = ()
-    notes: tuple[str, ...] = field(default=())
 
     def phase(self, name: str) -> tuple[Step, ...]:
         """The steps of one phase: forward, backward or update."""

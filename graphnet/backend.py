@@ -17,8 +17,8 @@ from graphnet.compiler.errors import BackendError, DataError, NumericsError
 from graphnet.compiler.ir import Type
 from graphnet.compiler.record import lookup
 from graphnet.compiler.schedule import Array, Branch, Fused, Kernel, Loop, Plan, Step, Storage
-from graphnet.kernels.numpy import TABLE
 from graphnet.kernels.numpy.fused import fused
+from graphnet.kernels.numpy.index import fill
 from graphnet.tensor import user_where
 
 Call = tuple[Callable[..., Any], tuple[Any, ...]]
@@ -174,8 +174,11 @@ class NumpyExecutable:
 
 
 def _kernel(op: str) -> Callable[..., list[Call]]:
-    """Copy and fill are steps the lowering adds; every other kernel comes from its op's record."""
-    return TABLE[op] if op in ("copy", "fill") else lookup(op).kernel or TABLE[op]
+    """Fill is a step that lowering adds; every other kernel comes from its op's record."""
+    kernel = fill if op == "fill" else lookup(op).kernel
+    if kernel is None:
+        raise BackendError(f"{op} is a view: it has no kernel")
+    return kernel
 
 
 def _branch(predicate: np.ndarray, then: Sequence[Call], orelse: Sequence[Call]) -> None:

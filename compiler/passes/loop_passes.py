@@ -165,11 +165,12 @@ class _Lift:
     def reason(self, n: Node) -> str:
         """The op that stands in the way."""
         for node in toposort([n]):
-            if node not in self.known and node is not self._p.time and not self._has_form(node):
+            if node not in self.known and node is not self._p.time and not self.has_form(node):
                 return f"{node.op} has no form for all iterations at once"
         return "it depends on the carry"
 
-    def _has_form(self, n: Node) -> bool:
+    def has_form(self, n: Node) -> bool:
+        """Whether the op of ``n`` can be computed for all iterations at once."""
         if n.op in ("constant", "iota"):
             return True
         record = REGISTRY.get(n.op)
@@ -179,7 +180,7 @@ class _Lift:
         return (
             n is self._p.time
             or n in self.known
-            or (self._can(n) and self._has_form(n) and all(self.possible(i) for i in n.inputs))
+            or (self._can(n) and self.has_form(n) and all(self.possible(i) for i in n.inputs))
         )
 
     def worth(self, n: Node) -> bool:
@@ -282,7 +283,7 @@ def _entry_points(results: Sequence[Node], inside: set[Node], probe: _Lift) -> l
         seen.add(n)
         if n.op == "input" and n.attrs["role"] == "time":
             continue
-        if n in inside or not probe._has_form(n):
+        if n in inside or not probe.has_form(n):
             found[n] = None
         else:
             work.extend(reversed(n.inputs))

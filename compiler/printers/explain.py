@@ -27,7 +27,6 @@ def explain(context: Context, plan: Plan, times: bool = False) -> str:
         lines.append(f"  {clean(name):16} left out")
     lines.append("declined" if context.declined else "declined: nothing")
     lines += [f"  {reason}" for reason in _reasons(context.declined)]
-    lines += [f"note: {clean(note)}" for note in plan.notes]
     return "\n".join([*lines, *_plan(plan)]) + "\n"
 
 

@@ -1,7 +1,7 @@
 """Elementwise kernels: each is one to four ufunc calls into `out`, so nothing is allocated.
 
-Inputs broadcast to `out.shape` and may be strided. `out` may be the same view as any input, except where
-`NOT_INPLACE` says otherwise. Only `out` serves as a temporary. Where dtypes are mixed (bits times a bool)
+Inputs broadcast to `out.shape` and may be strided. `out` may be the same view as any input, except
+the condition of `where`. Only `out` serves as a temporary. Where dtypes are mixed (bits times a bool)
 NumPy converts through a buffer of fixed size, some tens of KB, whatever the size of the arrays.
 """
 
@@ -18,9 +18,6 @@ from graphnet.kernels.numpy.call import Array, Call, Kernel, assign, same_memory
 
 ELEMENTWISE: dict[str, Kernel] = {}
 """Every kernel of this module by the name of its op."""
-
-NOT_INPLACE: dict[str, tuple[int, ...]] = {"where": (0,)}
-"""By op, the inputs whose memory `out` must not be: they are read again after `out` was written."""
 
 
 def _register(name: str, kernel: Kernel) -> Kernel:

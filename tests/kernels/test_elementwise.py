@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import special
 
-from graphnet.kernels.numpy.elementwise import ELEMENTWISE, NOT_INPLACE
+from graphnet.kernels.numpy.elementwise import ELEMENTWISE
 
 UNARY = {
     "neg": np.negative, "abs": np.abs, "sign": np.sign, "exp": np.exp, "log": np.log, "log1p": np.log1p,
@@ -165,11 +165,6 @@ def test_where_never_mixes_in_the_branch_not_taken(k):
     got = k.execute("where", np.empty(3, "float32"), c, a, b)
     np.testing.assert_array_equal(got, [1, -0.0, np.nan])
     assert np.signbit(got[1])
-
-
-def test_where_may_not_overwrite_its_condition():
-    """The record that in-place planning reads says so."""
-    assert NOT_INPLACE == {"where": (0,)}
 
 
 @pytest.mark.parametrize("op", [*UNARY, *ARITHMETIC, "where", "cast"])
