@@ -152,8 +152,11 @@ class Lowering:
     def _kernel(self, node: Node, values: Values, dest: Values, steps: list[Step]) -> None:
         record = lookup(node.op)
         inputs = [values[i] for i in node.inputs]
+        # where NumPy would copy an operand on every call, the copy is a step with planned memory
         if node.op == "matmul":
-            inputs = [self._matrix(a, node.where, steps) for a in inputs]
+            inputs = [a if matrix_ready(a) else self._packed(a, node.where, steps) for a in inputs]
+        elif node.op == "take" and not inputs[0].contiguous:
+            inputs[0] = self._packed(inputs[0], node.where, steps)
         out = self.result(node, node.out, dest)
         # an operand may be written over where it lies, but not while it is also read in another order
         if any(overlaps(a, out) and not (record.in_place and a == out) for a in inputs):
@@ -167,8 +170,8 @@ class Lowering:
         self.position += 1
         values[node] = out
 
-    def _matrix(self, array: Array, where: Where, steps: list[Step]) -> Array:
-        if matrix_ready(array) or array.size == 0:
+    def _packed(self, array: Array, where: Where, steps: list[Step]) -> Array:
+        if array.size == 0:
             return array
         own = self.allocate(Type(array.shape, array.dtype), "temp", "copy", where)
         self.copy(array, own, where, steps)

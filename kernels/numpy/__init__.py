@@ -45,7 +45,6 @@ TABLE: dict[str, Kernel] = {
 }
 
 SCRATCH: dict[str, ScratchSize] = {
-    "matmul": linear.matmul_scratch,
     "argmax": reduction.argument_scratch,
     "argmin": reduction.argument_scratch,
     "conv2d": conv.conv2d_scratch,

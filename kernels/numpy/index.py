@@ -37,34 +37,30 @@ def bounded(out: Array, idx: Array, size: int, wrap: bool = True) -> list[Call]:
     return [*calls, (np.remainder, (idx, scalar(max(size, 1), idx.dtype), out))] if out.size else calls
 
 
-def _take_specs(x: ArrayType, idx: ArrayType, pack: bool) -> list[Spec]:
+def _take_specs(x: ArrayType, idx: ArrayType) -> list[Spec]:
     row = prod(x.shape[1:])
     buffered = min(prod(idx.shape), max(1, _BLOCK // max(row, 1)))
-    return [(idx.shape, np.intp), ((buffered, *x.shape[1:]), x.dtype), (x.shape if pack else (0,), x.dtype)]
+    return [(idx.shape, np.intp), ((buffered, *x.shape[1:]), x.dtype)]
 
 
 def take_scratch(in_types: Sequence[ArrayType], attrs: Attrs) -> int:
-    """Bytes for the indices as NumPy wants them, a block of rows and, with attrs `pack`, a copy of x."""
+    """Bytes for the indices as NumPy wants them and a block of rows."""
     x, idx = in_types
-    return carve_bytes(*_take_specs(x, idx, bool(attrs.get("pack"))))
+    return carve_bytes(*_take_specs(x, idx))
 
 
-def take(out: Array, x: Array, idx: Array, scratch: Array | None = None, pack: bool = False) -> list[Call]:
+def take(out: Array, x: Array, idx: Array, scratch: Array) -> list[Call]:
     """out[i] = x[idx[i]]: out.shape = idx.shape + x.shape[1:]; idx any integers, negative from the end.
 
-    Raises ValueError at run for an index outside [-n, n). NumPy copies a strided x as a whole: `pack` moves
-    that copy to scratch. Without scratch, room is made at bind.
+    Raises ValueError at run for an index outside [-n, n). NumPy copies an x that is not
+    contiguous as a whole: the compiler's lowering does that into planned memory first.
     """
-    specs = _take_specs(x, idx, pack)
-    positions, buffer, packed = carve(np.empty(carve_bytes(*specs), np.uint8) if scratch is None else scratch, *specs)
+    positions, buffer = carve(scratch, *_take_specs(x, idx))
     calls: list[Call] = [(check_range, (idx, x.shape[0]))]
     if not out.size:
         return calls
     if idx.ndim == 0:
         out, idx, positions = out[np.newaxis], idx.reshape(1), positions.reshape(1)
-    if pack and not x.flags.c_contiguous:
-        calls.append((np.copyto, (packed, x)))
-        x = packed
     if idx.dtype != np.intp or not idx.flags.c_contiguous:
         calls.append((np.copyto, (positions, idx, "unsafe")))
         idx = positions

@@ -2,17 +2,14 @@
 
 `np.matmul` hands a matrix to BLAS only if one of its last two strides is the item size and the other is a
 whole number of items and at least a row long. Any other layout makes NumPy copy the operand or run a slow
-loop of its own: for those the compiler sets `pack_a` or `pack_b`, and the kernel copies into scratch first.
+loop of its own: the compiler's lowering copies those into planned memory first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from graphnet.kernels.numpy.call import Array, ArrayType, Attrs, Call
-from graphnet.kernels.numpy.scratch import Spec, carve, carve_bytes
+from graphnet.kernels.numpy.call import Array, Call
 
 
 def is_blasable(x: Array) -> bool:
@@ -23,15 +20,6 @@ def is_blasable(x: Array) -> bool:
         return (near == item or length == 1) and (count == 1 or (far % item == 0 and far >= max(length, 1) * item))
 
     return rowwise(rows, columns, down, across) or rowwise(columns, rows, across, down)
-
-
-def matmul_scratch(in_types: Sequence[ArrayType], attrs: Attrs) -> int:
-    """Room for packed copies of the operands flagged by attrs `pack_a` and `pack_b`."""
-    return carve_bytes(*_packed(in_types, bool(attrs.get("pack_a")), bool(attrs.get("pack_b"))))
-
-
-def _packed(ins: Sequence[ArrayType], pack_a: bool, pack_b: bool) -> list[Spec]:
-    return [(x.shape, x.dtype) for x, flag in zip(ins, (pack_a, pack_b), strict=True) if flag]
 
 
 def without_copy(x: Array, shape: tuple[int, ...]) -> Array | None:
@@ -51,26 +39,10 @@ def _folded(out: Array, a: Array, b: Array) -> tuple[Array, Array, Array]:
     return (out, a, b) if tall_a is None or tall_out is None else (tall_out, tall_a, b)
 
 
-def matmul(
-    out: Array,
-    a: Array,
-    b: Array,
-    scratch: Array | None = None,
-    pack_a: bool = False,
-    pack_b: bool = False,
-) -> list[Call]:
+def matmul(out: Array, a: Array, b: Array) -> list[Call]:
     """out (..., m, n) = a (..., m, k) @ b (..., k, n); leading axes broadcast, all of one dtype.
 
     Views whose last two axes are plain or transposed go to BLAS as they are.
     """
-    calls: list[Call] = []
-    operands = [a, b]
-    if scratch is not None and (pack_a or pack_b):
-        copies = iter(carve(scratch, *_packed(operands, pack_a, pack_b)))
-        for position, flag in enumerate((pack_a, pack_b)):
-            if flag:
-                packed = next(copies)
-                calls.append((np.copyto, (packed, operands[position])))
-                operands[position] = packed
-    out, a, b = _folded(out, *operands)
-    return [*calls, (np.matmul, (a, b, out))]
+    out, a, b = _folded(out, a, b)
+    return [(np.matmul, (a, b, out))]

@@ -233,3 +233,18 @@ def test_a_leaf_without_memory_is_an_error_of_graphnet():
     node = scan([], [rows], [], [row, time], ([], [b.add(row, stray)], []), 3, False, NOWHERE)
     with pytest.raises(CompileError, match="has no storage"):
         plan_of(b.item(node, 0))
+
+
+def test_operands_that_numpy_would_copy_are_copied_by_a_planned_step():
+    """A strided matrix for BLAS, and a table that is not contiguous for a gather; a transposed matrix is fine."""
+    x, ids = leaf("wide", "input", Type((6, 8), "float32")), leaf("ids", "input", Type((3,), "int32"))
+    turned, strided = b.transpose(x, (1, 0)), b.slice_(x, (0, 0), (6, 4), (1, 2))
+    expected = {
+        b.apply("take", turned, ids): ["copy", "take"],
+        b.apply("take", x, ids): ["take"],
+        b.matmul(turned, x): ["matmul"],
+        b.matmul(x, b.transpose(x, (1, 0))): ["matmul"],
+        b.matmul(b.transpose(x, (1, 0)), strided): ["copy", "matmul"],
+    }
+    for node, ops in expected.items():
+        assert [s.op for s in lower(Graph((x, ids), (("output", node),))).steps] == ops

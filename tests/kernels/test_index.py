@@ -16,10 +16,9 @@ def test_take_gathers_rows(k, rng, shapes, dtype):
     idx = rng.integers(0 if dtype == "uint8" else -5, 5, shapes[1]).astype(dtype)
     expected = x[idx]
     out = np.empty(expected.shape, "float32")
-    for pack in (False, True):
-        np.testing.assert_array_equal(k.execute("take", out, x, idx, pack=pack), expected)
-        np.testing.assert_array_equal(k.execute("take", out, k.strided(x), k.strided(idx), pack=pack), expected)
-        np.testing.assert_array_equal(k.execute("take", k.strided(out), x, idx, pack=pack), expected)
+    np.testing.assert_array_equal(k.execute("take", out, x, idx), expected)
+    np.testing.assert_array_equal(k.execute("take", out, k.strided(x), k.strided(idx)), expected)
+    np.testing.assert_array_equal(k.execute("take", k.strided(out), x, idx), expected)
 
 
 def test_take_into_a_strided_result_goes_in_blocks(k, rng):
@@ -166,7 +165,6 @@ def test_embedding_of_many_ids_allocates_nothing(k, rng):
     assert k.peak(k.bind("take", rows, table, idx)) < 8192
     for attrs in ({}, {"rows": 92}):
         assert k.peak(k.bind("scatter_add", table, rows, idx, **attrs)) < 8192
-    assert k.peak(k.bind("take", rows, k.strided(table), idx, pack=True)) < 8192
     long = np.empty(1_200_000, "f4")
     assert k.peak(k.bind("scatter_add", long, rows[:, 0], idx)) < 8192
     assert k.peak(k.bind("take", rows[:, 0], long, idx)) < 8192
