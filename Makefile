@@ -9,6 +9,11 @@ ARGS    ?=
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
+# The libraries that `make bench` measures beside graphnet live apart from its own tools.
+PEERS       ?=
+PEERS_VENV  ?= .bench-venv
+PEERS_STAMP := $(PEERS_VENV)/.installed
+
 # OpenBLAS picks the kernels that fit the processor. An inherited override such as OPENBLAS_CORETYPE=Haswell
 # halves its speed on AVX-512 machines, so neither reaches a command started here.
 unexport OPENBLAS_CORETYPE OPENBLAS_L2_SIZE
@@ -49,8 +54,12 @@ format: $(STAMP) ## Let ruff mend style and formatting
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP) ## Measure compile time and the time of a training step
-	$(BIN)/graphnet bench $(ARGS)
+bench: $(STAMP) $(PEERS_STAMP) ## Measure graphnet beside the libraries that can be installed (PEERS="jax ..": only these)
+	$(BIN)/graphnet bench --python $(PEERS_VENV)/bin/python $(ARGS)
+
+$(PEERS_STAMP): benchmarks/requirements-peers.txt
+	$(PYTHON) benchmarks/install_peers.py $(PEERS_VENV) $(PEERS)
+	@touch $@
 
 reproduce: $(STAMP) ## Train the reference models and write docs/reproduction.md
 	$(BIN)/python benchmarks/reproduce.py --out docs/reproduction.md $(ARGS)

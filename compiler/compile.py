@@ -36,7 +36,7 @@ def compile_graph(graph: Graph, context: Context, reuse: bool = True) -> Plan:
         print(f"compile {graph.name}({shapes})", file=sys.stderr)
     with session():
         graph = run_passes(reintern(graph), PIPELINE, context)
-        plan = lower(graph, reuse)
+        plan = lower(graph, reuse, context.target)
     if context.debug >= 3:
         from graphnet.compiler.printers import memory, schedule
 

@@ -11,16 +11,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from graphnet.compiler.build import item
+from graphnet.compiler.epilogues import drop_unused, merge_epilogues
 from graphnet.compiler.errors import CompileError
+from graphnet.compiler.grouping import hoist_packs, pair_pools
 from graphnet.compiler.ir import NOWHERE, Graph, Node, Type, Where, is_leaf
 from graphnet.compiler.lower_loops import lower_cond, lower_scan
 from graphnet.compiler.memory import plan_memory
-from graphnet.compiler.order import PHASES, Order, is_view, order, producible
+from graphnet.compiler.order import PHASES, Order, is_phased, is_view, order, producible
 from graphnet.compiler.program import clashes, fused_program, overlaps, renamed, reuse_operands
 from graphnet.compiler.record import lookup
 from graphnet.compiler.schedule import END, Array, Fused, Kernel, Plan, Step, Storage
-from graphnet.compiler.strides import contiguous_strides, matrix_ready, view
-from graphnet.kernels.numpy import fused as fused_kernels
+from graphnet.compiler.strides import contiguous_strides, view
+from graphnet.compiler.target import NUMPY, Target
 
 Values = dict[Node, Array]
 
@@ -28,12 +30,13 @@ Values = dict[Node, Array]
 class Lowering:
     """State of one lowering: storages so far, the position of the next step, the loops around it."""
 
-    def __init__(self, reuse: bool = True) -> None:
+    def __init__(self, reuse: bool = True, target: Target = NUMPY) -> None:
         self.storages: list[Storage] = []
         self.position = 0
         self.loops: list[tuple[int, set[int]]] = []
         self.phase = PHASES[0]
         self.reuse = reuse
+        self.target = target
         self.loop_count = 0
         self._constants: dict[Node, Array] = {}
 
@@ -152,20 +155,17 @@ class Lowering:
     def _kernel(self, node: Node, values: Values, dest: Values, steps: list[Step]) -> None:
         record = lookup(node.op)
         inputs = [values[i] for i in node.inputs]
-        # where NumPy would copy an operand on every call, the copy is a step with planned memory
-        if node.op == "matmul":
-            inputs = [a if matrix_ready(a) else self._packed(a, node.where, steps) for a in inputs]
-        elif node.op == "take" and not inputs[0].contiguous:
-            inputs[0] = self._packed(inputs[0], node.where, steps)
+        # where the kernel would copy an operand on every call, the copy is a step with planned memory
+        for i, a in enumerate(inputs):
+            if self.target.copied(node.op, i, a):
+                inputs[i] = self._packed(a, node.where, steps)
         out = self.result(node, node.out, dest)
         # an operand may be written over where it lies, but not while it is also read in another order
         if any(overlaps(a, out) and not (record.in_place and a == out) for a in inputs):
             out = self.allocate(node.out, "temp", node.op, node.where)
-        # kernels that take scratch take it always, also for operands so small that they need none of it
-        wanted = max(1, record.scratch([i.out for i in node.inputs], node.attrs)) if record.scratch else 0
         for array in (*inputs, out):
             self.touch(array)
-        scratch = self.scratch(wanted, node.where)
+        scratch = self.scratch(self.target.scratch(node.op, node.attrs, inputs, out), node.where)
         steps.append(Kernel(node.op, node.attrs, tuple(inputs), (out,), scratch, node.where, self.position, self.phase))
         self.position += 1
         values[node] = out
@@ -190,8 +190,7 @@ class Lowering:
             outputs.append(out)
         for array in (*inputs, *outputs):
             self.touch(array)
-        nbytes = fused_kernels.fused_scratch(node.types[0].shape, [(t, node.types[0].shape) for t in temps])
-        scratch = self.scratch(nbytes, node.where)
+        scratch = self.scratch(self.target.fused_scratch(temps, node.types[0].shape), node.where)
         steps.append(
             Fused(program, tuple(inputs), tuple(outputs), temps, scratch, node.where, self.position, self.phase)
         )
@@ -205,9 +204,9 @@ def _narrow(array: Array, axis: int, start: int, size: int) -> Array:
     return replace(array, shape=shape, offset=array.offset + start * array.strides[axis])
 
 
-def lower(graph: Graph, reuse: bool = True) -> Plan:
+def lower(graph: Graph, reuse: bool = True, target: Target = NUMPY) -> Plan:
     """Order, lower and plan a whole graph; ``reuse`` off gives every temporary its own memory (for tests)."""
-    low = Lowering(reuse)
+    low = Lowering(reuse, target)
     ordered = order(graph)
     values: Values = {}
     for leaf in graph.leaves():
@@ -227,6 +226,11 @@ def lower(graph: Graph, reuse: bool = True) -> Plan:
         outputs[name] = array = replace(array, storage=saved.get(array.storage, array.storage))
         storage = low.storages[array.storage]
         storage.first, storage.last = min(storage.first, low.position), END
+    if target.compiled and reuse:
+        kept = {a.storage for a in outputs.values()}
+        steps = merge_epilogues(steps, low.storages, target.epilogues, kept, is_phased(graph))
+        steps = pair_pools(hoist_packs(steps, low.storages, target.packing), low.storages)
+        drop_unused(steps, low.storages, kept)
     if reuse:
         rename = reuse_operands(steps, low.storages)
         steps = [renamed(step, rename) for step in steps]

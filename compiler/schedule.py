@@ -94,6 +94,22 @@ class Instruction:
 
 
 @dataclass(frozen=True, slots=True)
+class Epilogue:
+    """An elementwise program that takes each finished element of a kernel's result, which is not stored.
+
+    The kernel's operands are the first ``own`` inputs of the step; the program's follow, without its operand
+    number ``product``, which is the result (``shape``, ``dtype``). The step's outputs are the program's.
+    """
+
+    program: tuple[Instruction, ...]
+    temps: tuple[str, ...]
+    own: int
+    product: int
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True)
 class Kernel:
     """One op on arrays, with the scratch memory it asked for."""
 
@@ -105,6 +121,7 @@ class Kernel:
     where: Where
     position: int
     phase: str
+    epilogue: Epilogue | None = None
 
 
 @dataclass(frozen=True, slots=True)

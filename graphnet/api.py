@@ -25,6 +25,7 @@ def compile(
     seed: int = 0,
     target: Any = None,
     max_plans: int = 16,
+    threads: int | None = None,
     **options: Any,
 ) -> Net:
     """Trace ``fn`` once, differentiate, rewrite, plan, and return the ``Net``.
@@ -33,7 +34,9 @@ def compile(
     passed to ``fn``. ``loss(output, target)`` gives the scalar to minimise; without one, a model that returns
     a float scalar is its own loss. ``target`` is the target's spec where the loss's default is not meant.
     With ``optimizer`` the training step is compiled now, else inference; other plans follow at first use, at
-    most ``max_plans`` of them. ``seed`` fixes initial weights and all random numbers.
+    most ``max_plans`` of them. ``seed`` fixes initial weights and all random numbers. ``threads`` is how many
+    threads the C backend runs a step on (default: ``GRAPHNET_THREADS``, or the cores this process may use);
+    results do not depend on it.
     """
     if not callable(fn):
         raise CompileError(f"{user_where()}: compile: the model must be a function, got {type(fn).__name__}")
@@ -51,7 +54,9 @@ def compile(
         )
     if not isinstance(max_plans, int) or max_plans < 1:
         raise CompileError(f"{user_where()}: compile: max_plans must be an integer of at least 1, got {max_plans!r}")
+    if threads is not None and (not isinstance(threads, int) or threads < 1):
+        raise CompileError(f"{user_where()}: compile: threads must be an integer of at least 1, got {threads!r}")
     found = [spec_of(s) for s in specs]
     program = FunctionProgram(fn, found, loss, options)
     kind = spec_of(target).type if target is not None else None
-    return Net(program, [s.type for s in found], kind, optimizer, choose(device, backend), int(seed), max_plans)
+    return Net(program, [s.type for s in found], kind, optimizer, choose(device, backend, threads), int(seed), max_plans)

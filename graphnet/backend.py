@@ -1,4 +1,4 @@
-"""The backend interface, and the numpy backend: the reference, always there, the definition of right.
+"""The backend interface, and the choice of a backend.
 
 A backend turns a plan into an ``Executable``. Memory that outlives a plan (parameters, optimiser slots,
 states, hyperparameters) is made by ``allocate`` and handed in by name, so that all plans of a net share it.
@@ -6,30 +6,37 @@ states, hyperparameters) is made by ``allocate`` and handed in by name, so that 
 
 from __future__ import annotations
 
+import functools
+import logging
 import os
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
 
-from graphnet.compiler.errors import BackendError, DataError, NumericsError
+from graphnet.backend_c import MISSING, CBackend, compiler_or_none
+from graphnet.backend_numpy import NumpyBackend
+from graphnet.compiler.compile import checking
+from graphnet.compiler.errors import BackendError
 from graphnet.compiler.ir import Type
-from graphnet.compiler.record import lookup
-from graphnet.compiler.schedule import Array, Branch, Fused, Kernel, Loop, Plan, Step, Storage
-from graphnet.kernels.numpy.fused import fused
-from graphnet.kernels.numpy.index import fill
+from graphnet.compiler.schedule import Plan, Step
+from graphnet.compiler.target import Target
+from graphnet.plan_memory import Homes
 from graphnet.tensor import user_where
 
-Call = tuple[Callable[..., Any], tuple[Any, ...]]
-Homes = Mapping[str, np.ndarray]
+LOG = logging.getLogger("graphnet")
 
 
 class Executable(Protocol):
-    """A bound plan. ``inputs`` are arrays to fill before a run, ``outputs`` hold results until the next one."""
+    """A bound plan. ``inputs`` are arrays to fill before a run, ``outputs`` hold results until the next one.
+
+    ``call`` is None, or runs the whole plan on arguments as they are: it returns the loss (or True without
+    one), and False if nothing was run because they do not fit exactly.
+    """
 
     inputs: Mapping[str, np.ndarray]
     outputs: Mapping[str, np.ndarray]
+    call: Callable[..., Any] | None
 
     def run(self, phase: str | None = None) -> None:
         """Execute all steps, or those of one phase."""
@@ -39,183 +46,40 @@ class Executable(Protocol):
 
 
 class Backend(Protocol):
-    """What a backend offers: its name, memory, and binding."""
+    """What a backend offers: its name, what lowering must know of it, memory, and binding."""
 
     name: str
+    target: Target
 
     def allocate(self, type_: Type) -> np.ndarray:
         """Zeroed memory for one value."""
+
+    def source(self, plan: Plan) -> str:
+        """What runs, as text."""
 
     def bind(self, plan: Plan, homes: Homes, check: bool = False) -> Executable:
         """Bind a plan to memory; ``check`` looks for NaN and infinities after every step."""
 
 
-def _aligned(nbytes: int) -> np.ndarray:
-    """Zeroed bytes at a 64-byte boundary."""
-    raw = np.zeros(nbytes + 64, np.uint8)
-    start = -raw.ctypes.data % 64
-    return raw[start : start + nbytes]
+BACKENDS: dict[str, Callable[..., Backend]] = {"numpy": NumpyBackend, "c": CBackend}
 
 
-class NumpyBackend:
-    """Runs schedules as one flat list of NumPy calls over preallocated arrays."""
-
-    name = "numpy"
-
-    def allocate(self, type_: Type) -> np.ndarray:
-        return _aligned(type_.nbytes).view(type_.dtype).reshape(type_.shape)
-
-    def bind(self, plan: Plan, homes: Homes, check: bool = False) -> NumpyExecutable:
-        return NumpyExecutable(plan, homes, check)
+@functools.cache
+def _fastest() -> str:
+    """The fastest backend that works here; says once what is missing for a faster one."""
+    if compiler_or_none() is not None:
+        return "c"
+    LOG.warning("graphnet: no C compiler was found, so the numpy backend is used: %s", MISSING)
+    return "numpy"
 
 
-HOMES = ("param", "state", "slot", "hyper", "rng")
-
-
-class NumpyExecutable:
-    """A plan bound to NumPy memory; see :class:`Executable`."""
-
-    def __init__(self, plan: Plan, homes: Homes, check: bool) -> None:
-        self.plan = plan
-        self._arena = _aligned(plan.memory.arena)
-        self._memory = [self._storage(s, homes) for s in plan.storages]
-        self._loops: dict[int, int] = {}
-        self.inputs = {
-            name: self._array(a) for name, a in plan.leaves.items() if plan.storages[a.storage].kind not in HOMES
-        }
-        self.outputs = {name: self._array(a) for name, a in plan.outputs.items()}
-        self._check = check
-        self._steps = [(step, self._calls(step)) for step in plan.steps]
-        self._all = [call for _, calls in self._steps for call in calls]
-        self._phases = {
-            phase: [c for step, calls in self._steps if step.phase == phase for c in calls] for phase in plan.phases
-        }
-
-    def _storage(self, s: Storage, homes: Homes) -> np.ndarray:
-        if s.kind == "temp":
-            return self._arena[s.offset : s.offset + s.nbytes]
-        if s.kind in HOMES:
-            home = homes[s.name]
-            return home.reshape(-1).view(np.uint8)
-        if s.data is not None:
-            return np.frombuffer(s.data, np.uint8)
-        return _aligned(s.nbytes)
-
-    def _array(self, a: Array) -> np.ndarray:
-        """The NumPy view of an array in the current iteration of the loops around it."""
-        offset = a.offset + sum(term.at(self._loops[term.loop]) for term in a.terms)
-        size = a.itemsize
-        memory = self._memory[a.storage]
-        if a.size == 0:
-            return np.empty(a.shape, a.dtype)
-        strides = [s * size for s in a.strides]
-        return np.ndarray(a.shape, a.dtype, memory, offset * size, strides)
-
-    def _calls(self, step: Step) -> list[Call]:
-        if isinstance(step, Loop):
-            calls: list[Call] = []
-            for k in range(step.length):
-                self._loops[step.id] = k
-                for inner in step.body:
-                    calls += self._calls(inner)
-            return calls
-        if isinstance(step, Branch):
-            then = [c for s in step.then for c in self._calls(s)]
-            orelse = [c for s in step.orelse for c in self._calls(s)]
-            return [(_branch, (self._array(step.predicate), then, orelse))]
-        return self._leaf_calls(step)
-
-    def _leaf_calls(self, step: Kernel | Fused) -> list[Call]:
-        ins = [self._array(a) for a in step.inputs]
-        outs = [self._array(a) for a in step.outputs]
-        scratch = self._array(step.scratch) if step.scratch is not None else None
-        if isinstance(step, Fused):
-            program = [(_kernel(i.op), i.attrs, i.operands, i.result) for i in step.program]
-            temps = [(dtype, outs[0].shape) for dtype in step.temps]
-            calls = fused(outs, ins, program, temps, scratch)
-        else:
-            extra = {} if scratch is None else {"scratch": scratch}
-            calls = _kernel(step.op)(outs[0], *ins, **step.attrs, **extra)
-        if self._check:
-            before: list[bool] = []
-            calls = [(_note_finite, (before, ins)), *calls, (_check_finite, (before, step, outs))]
-        return calls
-
-    def run(self, phase: str | None = None) -> None:
-        call: Call | None = None
-        if self._check:
-            self._check_leaves()
-        try:
-            with np.errstate(all="ignore"):
-                for call in self._all if phase is None else self._phases.get(phase, ()):
-                    call[0](*call[1])
-        except ValueError as error:  # an index out of range, found by the kernel that uses it
-            step = next(step for step, calls in self._steps if any(c is call for c in calls))
-            raise DataError(f"{step.where}: {step.where.scope.rpartition('/')[2] or step.op}: {error}") from None
-
-    def _check_leaves(self) -> None:
-        for node in self.plan.graph.leaves():
-            name = str(node.attrs["name"])
-            if not _finite([self._array(self.plan.leaves[name])]):
-                raise NumericsError(
-                    f"{node.where}: {node.attrs['role']} {name!r} holds NaN or infinity before the call"
-                )
-
-    def profile(self, repeats: int) -> list[tuple[Step, float]]:
-        seconds: list[list[float]] = [[] for _ in self._steps]
-        with np.errstate(all="ignore"):
-            for _ in range(repeats):
-                for (_, calls), record in zip(self._steps, seconds, strict=True):
-                    start = time.perf_counter()
-                    for function, arguments in calls:
-                        function(*arguments)
-                    record.append(time.perf_counter() - start)
-        return [(step, float(np.median(record))) for (step, _), record in zip(self._steps, seconds, strict=True)]
-
-
-def _kernel(op: str) -> Callable[..., list[Call]]:
-    """Fill is a step that lowering adds; every other kernel comes from its op's record."""
-    kernel = fill if op == "fill" else lookup(op).kernel
-    if kernel is None:
-        raise BackendError(f"{op} is a view: it has no kernel")
-    return kernel
-
-
-def _branch(predicate: np.ndarray, then: Sequence[Call], orelse: Sequence[Call]) -> None:
-    for function, arguments in then if predicate[()] else orelse:
-        function(*arguments)
-
-
-def _finite(arrays: Sequence[np.ndarray]) -> bool:
-    return all(np.isfinite(x).all() for x in arrays if x.dtype.kind == "f")
-
-
-def _note_finite(before: list[bool], ins: Sequence[np.ndarray]) -> None:
-    before[:] = [_finite(ins)]  # now: a step may write over its operands
-
-
-def _check_finite(before: list[bool], step: Kernel | Fused, outs: Sequence[np.ndarray]) -> None:
-    for out in outs:
-        if before[0] and not _finite([out]):
-            what = "NaN" if np.isnan(out).any() else "infinity"
-            name = step.op
-            if isinstance(step, Fused):
-                name = " ".join(i.op for i in step.program)
-            raise NumericsError(
-                f"{step.where}: {name}: made {what} of finite operands in the {step.phase} phase "
-                f"(shape {out.shape}, scope {step.where.scope or 'top level'})"
-            )
-
-
-BACKENDS: dict[str, Callable[[], Backend]] = {"numpy": NumpyBackend}
-
-
-def choose(device: str, backend: str) -> Backend:
+def choose(device: str, backend: str, threads: int | None = None) -> Backend:
     """The backend for a device; "auto" takes the fastest that works here. Raises BackendError in one line."""
     if device != "cpu":
         raise BackendError(f"{user_where()}: device {device!r} is not available in this version: use device='cpu'")
     name = os.environ.get("GRAPHNET_BACKEND", "auto") if backend == "auto" else backend
-    name = "numpy" if name == "auto" else name
+    name = _fastest() if name == "auto" else name
     if name not in BACKENDS:
         raise BackendError(f"{user_where()}: backend {backend!r} is unknown: use one of auto, {', '.join(BACKENDS)}")
-    return BACKENDS[name]()
+    # looking into every step is the reference's: its kernels can be asked one at a time
+    return CBackend(threads) if name == "c" and not checking() else NumpyBackend()

@@ -121,6 +121,7 @@ def _build(c: Contents, backend: Backend) -> Net:
     if missing:
         raise FileError(f"the slot {min(missing)!r} is missing")
     hyper = {name: array for name, array in net._slots.items() if name not in types}
+    net._loaded = None
     net._slots = {n: net._slots[n] if n in net._slots else backend.allocate(types[n]) for n in c.slots} | hyper
     _copy_in(net, c, set(c.slots), set(c.states))
     for key, (_, initial) in c.states.items():

@@ -94,9 +94,10 @@ def _compile(
     named = tuple((f"output/{i}", n) for i, n in enumerate(outputs))
     graph = Graph(tuple(inputs), named, (), getattr(fn, "__name__", "function"))
     trace.check_closed(graph)
-    plan = compile_graph(graph, Context())
+    backend = choose("cpu", "auto")
+    plan = compile_graph(graph, Context(target=backend.target))
     homes = {"rng/seed": np.array(0, np.uint64), "rng/step": np.array(0, np.uint64)}
-    bound = choose("cpu", "auto").bind(plan, homes, checking())
+    bound = backend.bind(plan, homes, checking())
     slots = [bound.inputs.get(f"arg{i}") for i in range(len(inputs))]
     results = [bound.outputs[f"output/{i}"] for i in range(len(outputs))]
 

@@ -59,8 +59,19 @@ DUMPS: dict[str, Callable[[Any], str]] = {
     ".json": lambda net: printers.export.to_json(net.plan),
     ".graphml": lambda net: printers.export.to_graphml(net.plan),
     ".html": lambda net: printers.html.html(net.plan, net.program.name, net.summary()),
+    ".c": lambda net: c_text(net),
 }
-LATER = {".onnx": "the ONNX exporter", ".c": "the C backend", ".cu": "the CUDA backend"}
+LATER = {".onnx": "the ONNX exporter", ".cu": "the CUDA backend"}
+
+
+def c_text(net: Net) -> str:
+    """The C file of the main plan; raises BackendError for a net of another backend."""
+    if net.backend.name != "c":
+        raise BackendError(
+            f"{user_where()}: dump: the net runs on the {net.backend.name} backend, which has no C text: "
+            f"compile with backend='c'"
+        )
+    return net.source()
 
 
 class Inspection:
@@ -99,8 +110,8 @@ class Inspection:
         return Schedule(self.plan)
 
     def source(self: Net) -> str:
-        """What the backend executes, as text: for numpy the schedule, a line a call."""
-        return printers.schedule.listing(self.plan)
+        """What the backend executes, as text: a C file, or for numpy the schedule, a line a call."""
+        return self.backend.source(self.plan)
 
     def explain(self: Net, times: bool = True) -> str:
         """The passes with their times, what declined and why, the plan in bytes."""
@@ -108,7 +119,7 @@ class Inspection:
         return printers.explain.explain(bound.context, bound.info.plan, times=times)
 
     def dump(self: Net, path: str | Path) -> Path:
-        """Write the graph in the format of the suffix: .txt .dot .json .graphml .html."""
+        """Write the graph in the format of the suffix: .txt .dot .json .graphml .html, or the C text: .c."""
         target = Path(path)
         writer = DUMPS.get(target.suffix)
         if writer is None:

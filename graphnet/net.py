@@ -59,6 +59,7 @@ class Net(Planner, Inspection, Saving):
         self.metadata: dict[str, Any] = {}
         self.input_types = tuple(inputs)
         self._fast: dict[Any, Bound] = {}
+        self._last: dict[str, Bound] = {}
         self._phases: tuple[Bound, str] | None = None
         self._lock = threading.RLock()
         self._explicit = target
@@ -171,15 +172,35 @@ class Net(Planner, Inspection, Saving):
         rows = inputs[0].shape[:1] if inputs else ()
         return Type((*rows, *shape[1:]) if shape and rows else shape, self._explicit.dtype)
 
-    def _advance(self, bound: Bound) -> None:
-        if bound.random:
-            self._homes["rng/step"] += np.uint64(1)
-
     def _load_hyper(self) -> None:
-        for name, value in self._optimizer().hyper.items():
+        values = self._optimizer().hyper
+        if values == self._loaded:
+            return
+        for name, value in values.items():
             slot = self._slots.get(f"optimizer/{name}")
             if slot is not None:
                 slot[...] = value
+        self._loaded = dict(values)
+
+    def _direct(self, mode: str, args: tuple[Any, ...]) -> Any:
+        """Run the plan last used in this mode on the arguments as they are: the loss or True, False if they differ."""
+        bound = self._last.get(mode)
+        if bound is None or bound.run.call is None:
+            return False
+        done = bound.run.call(*args)
+        if type(done) is int:  # an index was out of range
+            bound.run.fail()
+        return done
+
+    def _execute(self, mode: str, args: tuple[Any, ...], with_target: bool) -> Bound:
+        """Run a whole plan for these arguments, converted and copied in."""
+        bound = self._last[mode] = self._prepare(mode, args, with_target)
+        if mode == "step":
+            self._load_hyper()  # again: a new plan may have brought new hyperparameters
+        bound.run.run()
+        if bound.random:
+            self._homes["rng/step"] += np.uint64(1)
+        return bound
 
     def _optimizer(self) -> Optimizer:
         if self.optimizer is None:
@@ -193,33 +214,31 @@ class Net(Planner, Inspection, Saving):
     @locked
     def __call__(self, *args: Any) -> Any:
         """Inference on arrays: dropout off, nothing kept for gradients. Returns new arrays."""
-        bound = self._prepare("infer", args, with_target=False)
-        bound.run.run()
-        self._advance(bound)
+        done = self._direct("infer", args)
+        bound = self._last["infer"] if done else self._execute("infer", args, with_target=False)
         if bound.traced.outputs == tree.LEAF:
             return bound.outputs[0].copy()
         return tree.unflatten(bound.traced.outputs, [a.copy() for a in bound.outputs])
 
-    @locked
     def step(self, *args: Any) -> float:
         """One training step: forward, backward and update. Returns the loss before the update."""
-        self._needs_loss()
-        self._optimizer()
-        bound = self._prepare("step", args, with_target=True)
-        self._load_hyper()
-        bound.run.run()
-        self._advance(bound)
-        self._phases = None  # gradients of before this step are not to be applied after it
-        return float(bound.run.outputs["loss"])
+        with self._lock:
+            self._needs_loss()
+            self._load_hyper()
+            self._phases = None  # gradients of before this step are not to be applied after it
+            loss = self._direct("step", args)
+            if loss is False:
+                loss = float(self._execute("step", args, with_target=True).run.outputs["loss"])
+            return loss
 
     @locked
     def loss(self, *args: Any) -> float:
         """The loss in inference mode; nothing is updated but states."""
         self._needs_loss()
-        bound = self._prepare("loss", args, with_target=True)
-        bound.run.run()
-        self._advance(bound)
-        return float(bound.run.outputs["loss"])
+        loss = self._direct("loss", args)
+        if loss is False:
+            loss = float(self._execute("loss", args, with_target=True).run.outputs["loss"])
+        return float(loss)
 
     @locked
     def forward(self, *args: Any) -> Any:
@@ -268,7 +287,8 @@ class Net(Planner, Inspection, Saving):
         bound = self._phase("update", ("backward",))
         self._load_hyper()
         bound.run.run("update")
-        self._advance(bound)
+        if bound.random:
+            self._homes["rng/step"] += np.uint64(1)
         self._phases = (bound, "update")
 
     def _phase(self, wanted: str, allowed: Sequence[str]) -> Bound:

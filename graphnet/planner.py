@@ -47,6 +47,7 @@ class Planner:
         self._states: dict[tuple[str, Type], np.ndarray] = {}
         self._state_init: dict[tuple[str, Type], Any] = {}
         self._slots: dict[str, np.ndarray] = {}
+        self._loaded: dict[str, float] | None = None  # hyperparameters as the slots have them
         self._bound: dict[Any, Bound] = {}
         self._traced: dict[Any, Traced] = {}
 
@@ -106,6 +107,7 @@ class Planner:
             update=self._with_updates if training and self._optim is not None else None,
             keep_gradients=mode == "phases",
             differentiate=training,
+            target=self.backend.target,
         )
         plan = compile_graph(for_mode(traced.graph, mode), context)
         run = self.backend.bind(plan, self._home_map(plan), checking())
@@ -144,6 +146,7 @@ class Planner:
                         f"{node.where}: {name!r} names both a parameter and optimiser state: rename the model"
                     )
                 if name not in self._slots:
+                    self._loaded = None
                     self._slots[name] = self.backend.allocate(type_)
                     if role == "slot" and self._optim is not None:
                         self._slots[name][...] = self._optim.slot_init(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib.util
 import os
 import sys
@@ -17,6 +18,10 @@ TESTS = Path(__file__).resolve().parent
 
 # The verifier runs after each pass of every compilation in the tests, in the processes they start too.
 os.environ.setdefault("GRAPHNET_VERIFY", "1")
+
+# Most tests ask what is computed, not by whom: the numpy backend compiles nothing. Those that compare backends
+# (conformance, random graphs, the five models, the C backend's own) name the ones they take.
+os.environ.setdefault("GRAPHNET_BACKEND", "numpy")
 
 # The same examples in every run, so that a red build is red again on the next machine. To look for new ones:
 # pytest --hypothesis-profile thorough
@@ -122,3 +127,19 @@ def data_dir() -> Path:
     if not path.is_dir():
         pytest.skip(f"needs real data: GRAPHNET_DATA={value} is not a folder")
     return path
+
+
+@pytest.fixture(scope="session")
+def c_backend():
+    """`c_backend(threads)`: the C backend, splitting all work among the threads, however small it is."""
+    from graphnet.backend_c import CBackend
+    from graphnet.kernels.c.toolchain import find
+
+    if find() is None:
+        pytest.skip("needs a C compiler")
+
+    @functools.cache
+    def make(threads=1):
+        return CBackend(threads, least_work=0.0)
+
+    return make

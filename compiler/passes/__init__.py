@@ -4,8 +4,10 @@ from graphnet.compiler.passes.exchange import exchange_gather
 from graphnet.compiler.passes.fold import fold
 from graphnet.compiler.passes.fuse import fuse
 from graphnet.compiler.passes.loop_passes import hoist_loops, merge_loops, prune_loops, sink_loops
+from graphnet.compiler.passes.one_hot import one_hot
 from graphnet.compiler.passes.pipeline import Context, Pass, PassRun, check_order, run_passes
 from graphnet.compiler.passes.simplify import drop_markers, simplify
+from graphnet.compiler.passes.sink_gathers import sink_gathers
 from graphnet.compiler.passes.training import differentiate, update
 
 
@@ -27,6 +29,8 @@ PIPELINE = (
     Pass("sink_loops", sink_loops, _facts("step"), _facts("sunk")),
     Pass("exchange_step", exchange_gather, _facts("step"), _facts("exchanged step")),
     Pass("fold", fold, _facts("unmarked"), _facts("folded")),
+    Pass("one_hot", one_hot, _facts("folded"), _facts("compared")),
+    Pass("sink_gathers", sink_gathers, _facts("exchanged step"), _facts("sunk gathers")),
     Pass("simplify_last", simplify, _facts("step"), _facts("simple last")),
     Pass("prune_loops", prune_loops, _facts("step"), _facts("pruned"), optional=False),
     Pass("fuse", fuse, _facts("unmarked"), _facts("fused")),

@@ -25,12 +25,12 @@ from graphnet.compiler.record import REGISTRY
 HEAVY = ("matmul", "conv2d", "conv2d_input", "conv2d_weight", "take", "scatter_add", "random_uniform")
 
 
-def _rewrite_scans(graph: Graph, context: Context, one: Callable[[Node, Context], list[Node] | None]) -> Graph:
+def rewrite_scans(graph: Graph, context: Context, one: Callable[[Node, Context], list[Node] | None]) -> Graph:
     """Replace each scan by what ``one`` returns (its results in order), innermost loops first."""
     results: dict[Node, list[Node]] = {}
 
     def visit(old: Node, inputs: tuple[Node, ...]) -> Node:
-        node = in_bodies(rebuild(old, inputs), lambda g: _rewrite_scans(g, context, one))
+        node = in_bodies(rebuild(old, inputs), lambda g: rewrite_scans(g, context, one))
         if node.op == "scan":
             with b.at(node.where):
                 found = one(node, context)
@@ -99,7 +99,7 @@ class _Union:
 
 def hoist_loops(graph: Graph, context: Context) -> Graph:
     """Move heavy work that does not depend on the carry in front of the loop."""
-    return _rewrite_scans(graph, context, _hoist)
+    return rewrite_scans(graph, context, _hoist)
 
 
 def _hoist(node: Node, context: Context) -> list[Node] | None:
@@ -124,8 +124,8 @@ def _hoist(node: Node, context: Context) -> list[Node] | None:
     depth = p.time.attrs["depth"]
     outside = substitute(moved_fixed, dict(zip(p.body_consts, p.consts, strict=True)))
     taken = {str(i.attrs["name"]) for i in p.body.inputs}
-    new_consts = {n: _leaf(f"fixed{i}", "const", n.out, n, depth, taken) for i, n in enumerate(moved_fixed)}
-    new_xs = {n: _leaf(f"ahead{i}", "x", n.out, n, depth, taken) for i, n in enumerate(moved)}
+    new_consts = {n: fresh_leaf(f"fixed{i}", "const", n.out, n, depth, taken) for i, n in enumerate(moved_fixed)}
+    new_xs = {n: fresh_leaf(f"ahead{i}", "x", n.out, n, depth, taken) for i, n in enumerate(moved)}
     renamed = substitute(p.results, {**new_consts, **new_xs})
     results = [renamed[r] for r in p.results]
     c, s = len(p.carries), p.stacks
@@ -143,7 +143,7 @@ def _hoist(node: Node, context: Context) -> list[Node] | None:
     return [b.item(new, i) for i in range(len(results))]
 
 
-def _leaf(name: str, role: str, type_: Type, like: Node, depth: int, taken: set[str]) -> Node:
+def fresh_leaf(name: str, role: str, type_: Type, like: Node, depth: int, taken: set[str]) -> Node:
     while name in taken:
         name += "'"
     taken.add(name)
@@ -230,7 +230,7 @@ def _batch(n: Node, inputs: Sequence[Node], on: Sequence[bool]) -> Node | None:
 
 def sink_loops(graph: Graph, context: Context) -> Graph:
     """Move work that the carry does not need behind the loop, for all iterations at once."""
-    return _rewrite_scans(graph, context, _sink)
+    return rewrite_scans(graph, context, _sink)
 
 
 def _sink(node: Node, context: Context) -> list[Node] | None:

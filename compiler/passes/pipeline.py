@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from graphnet.compiler.errors import CompileError
 from graphnet.compiler.ir import Graph, Node
+from graphnet.compiler.target import NUMPY, Target
 
 BuildUpdates = Callable[[Graph], Graph]
 
@@ -23,6 +24,7 @@ class Context:
 
     ``update`` adds the optimiser to a graph with gradients; ``keep_gradients`` leaves ``grad/<param>``
     outputs in the graph. ``disabled`` names optional passes to leave out (tests compare with and without).
+    ``target`` is the backend to lower for.
     """
 
     update: BuildUpdates | None = None
@@ -31,6 +33,7 @@ class Context:
     verify: bool = False
     debug: int = 0
     disabled: frozenset[str] = frozenset()
+    target: Target = NUMPY
     declined: list[str] = field(default_factory=list)
     trail: list[PassRun] = field(default_factory=list)
 

@@ -22,6 +22,7 @@ from graphnet.compiler.ir import Graph, Node, rebuild, rewrite
 from graphnet.compiler.ops.control import BODIES
 from graphnet.compiler.ops.elementwise import broadcast_shapes
 from graphnet.compiler.passes.pipeline import Context
+from graphnet.compiler.passes.pooling import masked_scatter, summed_scatter
 from graphnet.compiler.record import REGISTRY
 
 Rule = Callable[[Node, Sequence[Node]], Node | None]
@@ -191,7 +192,11 @@ def _sum(node: Node, inputs: Sequence[Node]) -> Node | None:
     if x.op == "sum" and not keep and not x.attrs["keepdims"]:
         left = [i for i in range(x.inputs[0].ndim) if i not in x.attrs["axes"]]
         return b.sum_(x.inputs[0], sorted([*x.attrs["axes"], *(left[a] for a in axes)]))
-    return None
+    return summed_scatter(node)
+
+
+def _where(node: Node, inputs: Sequence[Node]) -> Node | None:
+    return masked_scatter(node)
 
 
 # Elements that a sum of places fills, for sums seen so far: long chains are walked once, when they may be whole.
@@ -251,6 +256,7 @@ RULES: dict[str, Rule] = {
     "broadcast_to": _broadcast,
     "slice": _slice,
     "sum": _sum,
+    "where": _where,
 }
 
 

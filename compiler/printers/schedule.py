@@ -22,7 +22,7 @@ _LONG = 110
 
 def listing(plan: Plan) -> str:
     """Every step by phase: position, op, user line, buffers with shapes, and formulas of fused groups."""
-    writer = _Writer(plan)
+    writer = Writer(plan)
     m = plan.memory
     lines = [
         f"schedule {clean(plan.graph.name)}: {plural(len(list(flat(plan.steps))), 'step')}, "
@@ -38,7 +38,9 @@ def listing(plan: Plan) -> str:
     return "\n".join(lines) + "\n"
 
 
-class _Writer:
+class Writer:
+    """Writes steps of one plan; also what stands above each function of generated C."""
+
     def __init__(self, plan: Plan) -> None:
         self.buffers = Buffers(plan)
         self.places = Places(s.where for s in flat(plan.steps))

@@ -40,8 +40,9 @@ formats:
   source     what the backend executes
   dot        Graphviz             json       networkx node-link
   graphml    GraphML              html       a page to read in a browser
+  c          the C file that the C backend compiles
 
-With -o FILE and no --format the suffix decides: .txt (listing) .dot .json .graphml .html
+With -o FILE and no --format the suffix decides: .txt (listing) .dot .json .graphml .html .c
 
 examples:
   graphnet dump lenet --format summary

@@ -20,6 +20,7 @@ from graphnet.cli.options import one_line
 from graphnet.compiler.errors import GraphnetError
 from graphnet.data import sources
 from graphnet.data.fetch import cache_folder
+from graphnet.kernels.c.toolchain import describe
 
 PACKAGES = ("numpy", "scipy", "networkx", "scikit-learn", "safetensors", "matplotlib", "tqdm", "tensorboardX")
 SLOWING = {
@@ -27,7 +28,7 @@ SLOWING = {
     "OPENBLAS_L2_SIZE": "makes OpenBLAS cut matrices for that cache instead of this one's",
 }
 THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
-SETTINGS = ("GRAPHNET_DEBUG", "GRAPHNET_BACKEND", "GRAPHNET_CHECK", "GRAPHNET_DATA", "GRAPHNET_CACHE")
+SETTINGS = ("GRAPHNET_DEBUG", "GRAPHNET_BACKEND", "GRAPHNET_THREADS", "CC", "GRAPHNET_CHECK", "GRAPHNET_DATA", "GRAPHNET_CACHE")
 FILES = {
     "mnist": (
         sources.MNIST_TRAIN_IMAGES,
@@ -57,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
     sections = {
         "versions": versions(),
         "devices": devices(),
+        "compiler": iter(describe()),
         "blas": blas(),
         "settings": settings(),
         "data": data_sets(args.data_dir),
@@ -106,8 +108,7 @@ def devices() -> Iterator[str]:
         yield f"cuda: {one_line(error)}"
     else:
         yield "cuda: available"
-    compilers = [found for name in ("gcc", "clang", "cc", "nvcc") if (found := shutil.which(name))]
-    yield f"compilers: {', '.join(compilers) or 'none'}"
+    yield f"nvcc: {shutil.which('nvcc') or 'not found'}"
 
 
 def blas() -> Iterator[str]:

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import event
 from hypothesis import strategies as st
 
-from graphnet.backend import NumpyBackend
+from graphnet.backend_numpy import NumpyBackend
 from graphnet.compiler import build as b
 from graphnet.compiler.ir import Constant, Graph, Node, Type, leaf, make, toposort
 from graphnet.compiler.ops.control import bodies, cond, parts, scan
@@ -373,14 +373,14 @@ def expected_of(graph, arrays):
     return dict(zip(names, values, strict=True))
 
 
-def execute(plan, arrays):
+def execute(plan, arrays, backend=None):
     """Results and updated homes of two runs from one start, which must agree to the bit.
 
     The first run finds its memory full of NaN. A plan with gradients is run the second time phase by phase.
     """
     homes = {n: a.copy() for n, a in arrays.items()}
-    executable = NumpyBackend().bind(plan, homes)
-    executable._arena.fill(255)
+    executable = (backend or NumpyBackend()).bind(plan, homes)
+    executable.arena.fill(255)
     apart = any(name.startswith("grad/") for name in plan.outputs)
     found = []
     for phases in ((None,), ("forward", "backward", "update") if apart else (None,)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from graphnet.backend import NumpyBackend
+from graphnet.backend_numpy import NumpyBackend
 from graphnet.compiler import build as b
 from graphnet.compiler.errors import CompileError
 from graphnet.compiler.ir import NOWHERE, Graph, Type, leaf
@@ -31,7 +31,7 @@ def ops(plan):
 def results(plan, **homes):
     """Results for inputs 0, 1, 2, ... in every array."""
     run = NumpyBackend().bind(plan, homes)
-    run._arena.fill(255)
+    run.arena.fill(255)
     for array in run.inputs.values():
         array[...] = np.arange(array.size).reshape(array.shape)
     run.run()

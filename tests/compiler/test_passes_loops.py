@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import graphnet as gn
-from graphnet.backend import NumpyBackend
+from graphnet.backend_numpy import NumpyBackend
 from graphnet.compiler import build as b
 from graphnet.compiler.autodiff import gradients
 from graphnet.compiler.ir import NOWHERE, Graph, Type, leaf

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from graphnet.backend import NumpyBackend
+from graphnet.backend_numpy import NumpyBackend
 from graphnet.compiler import build as b
 from graphnet.compiler.autodiff import gradients
 from graphnet.compiler.ir import NOWHERE, Graph, Type, Where, leaf

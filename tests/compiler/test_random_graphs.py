@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from graphnet.backend_numpy import NumpyBackend
 from graphnet.compiler import build as b
 from graphnet.compiler import program
 from graphnet.compiler.compile import compile_graph
@@ -47,12 +48,12 @@ class Meaning:
         if not options.get("keep_gradients"):
             self.expected = {k: v for k, v in self.expected.items() if not k.startswith("grad/")}
 
-    def check(self, disabled=(), reuse=True):
-        context = Context(disabled=frozenset(disabled), verify=True, **self.options)
+    def check(self, disabled=(), reuse=True, backend=None):
+        backend = backend or NumpyBackend()
+        context = Context(disabled=frozenset(disabled), verify=True, target=backend.target, **self.options)
         plan = compile_graph(self.graph, context, reuse=reuse)
-        check_results(
-            self.tools.execute(plan, self.arrays), self.expected, f"without {sorted(disabled)}, reuse {reuse}"
-        )
+        found = self.tools.execute(plan, self.arrays, backend)
+        check_results(found, self.expected, f"{backend.name} without {sorted(disabled)}, reuse {reuse}")
 
 
 # -- properties ---------------------------------------------------------------------------------------------
@@ -93,6 +94,17 @@ def test_gradients_agree_with_central_differences(random_graphs, data, seed):
     slope = sum(np.sum(gradients[n] * way) for n, way in ways.items())
     size = sum(np.abs(g).sum() for g in gradients.values())
     assert abs(slope - (ends[0] - ends[1]) / 2e-6) <= 1e-5 * (1 + size)
+
+
+@pytest.mark.slow
+@settings(relaxed, max_examples=25)
+@given(data=st.data(), threads=st.sampled_from((1, 3)), training=st.booleans())
+def test_the_c_backend_computes_the_same(random_graphs, c_backend, data, threads, training):
+    """With every pass on and off; every phase is split among threads, however small it is."""
+    options = {"differentiate": True, "keep_gradients": data.draw(st.booleans()), "update": train} if training else {}
+    meaning = Meaning(random_graphs, *data.draw(random_graphs.cases()), **options)
+    for disabled, reuse in (((), True), (OPTIONAL, False)):
+        meaning.check(disabled, reuse, c_backend(threads))
 
 
 # -- planted faults -----------------------------------------------------------------------------------------

@@ -67,7 +67,8 @@ def call(record: Op, inputs, sample: Sample):
 def bind(backend, leaves, outputs):
     """`run(*arrays) -> results` of a compiled graph."""
     named = tuple((f"y{i}", n) for i, n in enumerate(outputs))
-    executable = backend.bind(compile_graph(Graph(tuple(leaves), named), Context(verify=True)), {})
+    context = Context(verify=True, target=backend.target)
+    executable = backend.bind(compile_graph(Graph(tuple(leaves), named), context), {})
 
     def run(*arrays):
         for node, value in zip(leaves, arrays, strict=True):

@@ -1,0 +1,224 @@
+"""A schedule step as C functions: one for each phase of the kernel that carries it out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from graphnet.compiler.c.hazards import Access, Piece, access
+from graphnet.compiler.c.memory import Memory
+from graphnet.compiler.errors import BackendError
+from graphnet.compiler.record import REGISTRY, lookup
+from graphnet.compiler.schedule import Array, Epilogue, Fused, Instruction, Kernel
+from graphnet.kernels.c.table import WRITERS
+from graphnet.compiler.strides import contiguous_strides
+from graphnet.kernels.c.nest import Instr, fused, helpers, statements
+from graphnet.kernels.c.view import Epilogue as EpilogueText
+from graphnet.kernels.c.view import Job, Phase, View
+
+FAILED = -2
+"""The space of the note that an index was out of range: threads must agree on it before homes are written."""
+
+@dataclass(frozen=True)
+class Function:
+    """A phase as a C function: its text, how it is called, and what it touches."""
+
+    name: str
+    text: str
+    arguments: tuple[str, ...]
+    units: int
+    piece: Piece
+    fails: bool
+    writes_home: bool
+    op: str
+
+    def call(self, threads: int, block: tuple[str, str] | None = None) -> str:
+        """The statement that runs this thread's share (all of it without threads), or a block of it."""
+        share = {"lo": "0", "hi": str(self.units), "tid": "0"}
+        if self.piece.parallel and threads > 1:
+            share = {"lo": f"CUT({self.units}, tid)", "hi": f"CUT({self.units}, tid + 1)", "tid": "tid"}
+        if block is not None:
+            share["lo"], share["hi"] = block
+        given = ["net", *(share.get(a, a) for a in self.arguments)]
+        return f"{self.name}({', '.join(given)});"
+
+
+def instr(step: Instruction, dtypes: Mapping[tuple[str, int], str]) -> Instr:
+    """An instruction with its record's scalar expression."""
+    record = lookup(step.op)
+    return Instr(record.expr, record.inputs, step.operands, step.result, dtypes[step.result])
+
+
+def program_of(step: Kernel | Fused) -> list[Instr]:
+    """A fused program, or a single elementwise op as a program of one instruction."""
+    dtypes = {("in", i): a.dtype for i, a in enumerate(step.inputs)}
+    dtypes |= {("out", i): a.dtype for i, a in enumerate(step.outputs)}
+    if isinstance(step, Fused):
+        dtypes |= {("tmp", i): t for i, t in enumerate(step.temps)}
+        return [instr(i, dtypes) for i in step.program]
+    operands = tuple(("in", i) for i in range(len(step.inputs)))
+    return [instr(Instruction(step.op, step.attrs, operands, ("out", 0)), dtypes)]
+
+
+def epilogue_of(
+    epilogue: Epilogue, outs: Sequence[View], ins: Sequence[View]
+) -> tuple[EpilogueText, tuple[str, ...]]:
+    """What writes the statements for one element of the kernel's result, and the helpers they need."""
+    product = replace(outs[0], name="product", dtype=epilogue.dtype)
+    operands = [*ins[: epilogue.product], product, *ins[epilogue.product :]]
+    dtypes = {("in", i): v.dtype for i, v in enumerate(operands)}
+    dtypes |= {("out", i): v.dtype for i, v in enumerate(outs)}
+    dtypes |= {("tmp", i): t for i, t in enumerate(epilogue.temps)}
+    program = [instr(i, dtypes) for i in epilogue.program]
+    text: EpilogueText = lambda index, value: statements(outs, operands, program, index, {epilogue.product: value})  # noqa: E731
+    return text, helpers(outs, operands, program)
+
+
+def is_elementwise(step: Kernel | Fused) -> bool:
+    """True if the step is a nest over its outputs' shape."""
+    return isinstance(step, Fused) or is_elementwise_op(step.op)
+
+
+def is_elementwise_op(op: str) -> bool:
+    return op in REGISTRY and REGISTRY[op].kind == "elementwise"
+
+
+def phases(step: Kernel | Fused, outs: Sequence[View], ins: Sequence[View], job: Job) -> list[Phase]:
+    """What the kernel writers make of a step."""
+    if is_elementwise(step):
+        return fused(outs, ins, program_of(step), job)
+    if isinstance(step, Kernel) and step.epilogue is not None:
+        return _with_epilogue(step, step.epilogue, outs, ins, job)
+    if not isinstance(step, Kernel) or step.op not in WRITERS:
+        raise BackendError(f"{step.where}: the C backend has no kernel for {step.op}")
+    return WRITERS[step.op](outs, ins, step.attrs, job)
+
+
+def _with_epilogue(
+    step: Kernel, epilogue: Epilogue, outs: Sequence[View], ins: Sequence[View], job: Job
+) -> list[Phase]:
+    """A kernel that hands its elements to a program instead of storing them."""
+    own, others = ins[: epilogue.own], ins[epilogue.own :]
+    product = View("product", epilogue.dtype, epilogue.shape, contiguous_strides(epilogue.shape))
+    text, needed = epilogue_of(epilogue, outs, others)
+    found = []
+    for phase in WRITERS[step.op]([product], own, step.attrs, replace(job, epilogue=text)):
+        axes = phase.axes or (None,) * (1 + len(own))
+        # the program's arrays have the result's axes
+        spread = [axes[0] if v.shape == outs[0].shape else None for v in others]
+        axes = (*(axes[0] for _ in outs), *axes[1:], *spread)
+        found.append(replace(phase, axes=axes, helpers=(*needed, *phase.helpers)))
+    return found
+
+
+class Steps:
+    """Writes the functions of one plan's steps."""
+
+    def __init__(self, memory: Memory, threads: int, least_work: float) -> None:
+        self._memory = memory
+        self._threads = threads
+        self._least_work = least_work
+        self.helpers: dict[str, None] = {}
+        self.cost = 0.0
+
+    def functions(self, step: Kernel | Fused, number: int, comment: Sequence[str]) -> list[Function]:
+        """One function a phase; ``comment`` stands above the first."""
+        operands = self._memory.operands(step.outputs, step.inputs)
+        views = [o.view for o in operands]
+        declared = [o.declaration for o in operands if o.declaration]
+        n = len(step.outputs)
+        job = Job(threads=self._threads, unique=f"s{number}")
+        made = phases(step, views[:n], views[n:], job)
+        found = []
+        for index, phase in enumerate(made):
+            self.helpers.update(dict.fromkeys(phase.helpers))
+            name = f"s{number}{chr(ord('a') + index) if len(made) > 1 else ''}"
+            head = [*comment, phase.note] if index == 0 else [phase.note]
+            found.append(self._function(name, step, phase, declared, [h for h in head if h], len(made) == 1, number))
+        return found
+
+    def _function(
+        self,
+        name: str,
+        step: Kernel | Fused,
+        phase: Phase,
+        declared: Sequence[str],
+        comment: Sequence[str],
+        alone: bool,
+        number: int,
+    ) -> Function:
+        parallel = phase.units > 1 and phase.cost >= self._least_work
+        piece = Piece(self._accesses(step, phase, parallel, alone, number), parallel)
+        body = phase.body
+        lines = list(declared)
+        if step.scratch is not None:
+            lines.append(f"char *scratch = {self._memory.address(step.scratch)};")
+        lines = [line for line in lines if re.search(rf"\b{_declared(line)}\b", body)]
+        used = "\n".join([*lines, body])
+        prolog = [f"char *{p} = net->A;" if p == "A" else f"char *const *{p} = net->H;" for p in "AH" if _uses(used, p)]
+        if phase.fails:
+            prolog.append(f"const int gn_step = {number};")
+        arguments = [a for a in ("tid", "lo", "hi") if _uses(used, a)]
+        arguments += sorted(set(re.findall(r"\bk\d+\b", "\n".join(lines))), key=lambda k: int(k[1:]))
+        parameters = ["struct net *net", *(f"{'int' if a == 'tid' else 'long'} {a}" for a in arguments)]
+        unused = "" if _uses(used + " ".join(prolog), "net") or phase.fails else "\n    (void)net;"
+        text = "\n".join(
+            [
+                block_comment(comment),
+                f"static void {name}({', '.join(parameters)})",
+                "{" + unused,
+                *(f"    {line}" for line in [*prolog, *lines]),
+                indented(body),
+                "}\n",
+            ]
+        )
+        self.cost += phase.cost
+        writes = any(self._memory.storage(a).kind in HOMES for a in step.outputs)
+        return Function(name, text, tuple(arguments), phase.units, piece, phase.fails, writes, step.op)
+
+    def _accesses(
+        self, step: Kernel | Fused, phase: Phase, parallel: bool, alone: bool, number: int
+    ) -> tuple[Access, ...]:
+        arrays: list[tuple[Array, bool]] = [*((a, True) for a in step.outputs), *((a, False) for a in step.inputs)]
+        axes = phase.axes or (None,) * len(arrays)
+        found = [
+            access(self._memory, a, write, axis if parallel else None, phase.units)
+            for (a, write), axis in zip(arrays, axes, strict=True)
+        ]
+        if step.scratch is not None:
+            scratch = access(self._memory, step.scratch, True, None, 1)
+            # a phase that stands alone gives each thread scratch of its own
+            found.append(replace(scratch, tag=("own", number)) if scratch and alone else scratch)
+        if phase.fails:
+            found.append(Access(FAILED, 0, 1, None, True))
+        return tuple(a for a in found if a is not None and not self._is_constant(a))
+
+    def _is_constant(self, found: Access) -> bool:
+        return found.space >= 0 and not found.write and self._memory.is_constant(found.space)
+
+
+HOMES = ("param", "state", "slot", "rng")
+
+
+def _declared(line: str) -> str:
+    """The name a declaration declares."""
+    return line.split(" = ")[0].rpartition(" ")[2].lstrip("*")
+
+
+def _uses(text: str, name: str) -> bool:
+    return re.search(rf"\b{name}\b", text) is not None
+
+
+def block_comment(lines: Sequence[str]) -> str:
+    """A comment that nothing in ``lines`` can end or open anew."""
+    safe = [line.replace("*/", "* /").replace("/*", "/ *").replace("??", "? ?").rstrip("\\ ") for line in lines]
+    return "/* " + "\n * ".join(safe or [""]) + " */"
+
+
+def indented(body: str) -> str:
+    """The body at one level, unless it is indented already."""
+    lines = body.strip("\n").split("\n")
+    if all(line.startswith("    ") or not line.strip() or line.startswith("#") for line in lines):
+        return "\n".join(lines)
+    return "\n".join(f"    {line}" if line.strip() and not line.startswith("#") else line for line in lines)

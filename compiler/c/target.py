@@ -1,0 +1,44 @@
+"""The C backend as lowering sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from graphnet.compiler.schedule import Array
+from graphnet.compiler.target import Target
+from graphnet.kernels.c import gemm
+from graphnet.kernels.c.table import SCRATCH
+from graphnet.kernels.c.tile import targeting
+from graphnet.kernels.c.view import Job, View
+
+
+def c_target(threads: int, isa: str) -> Target:
+    """Scratch and packing as the kernel writers ask for them; every operand is read as it lies."""
+
+    def scratch(op: str, attrs: Mapping[str, Any], inputs: Sequence[Array], output: Array) -> int:
+        if op not in SCRATCH:
+            return 0
+        outs, ins = [_view("out0", output)], [_view(f"in{i}", a) for i, a in enumerate(inputs)]
+        with targeting(isa):
+            return SCRATCH[op](outs, ins, attrs, threads)
+
+    def packing(out: Array, left: Array, right: Array) -> tuple[int, int]:
+        ins = [_view("in0", left), _view("in1", right)]
+        with targeting(isa):
+            width = gemm.packed_width([_view("out0", out)], ins, {}, Job(threads=threads))
+            return width, gemm.packed_bytes(ins[1], width) if width else 0
+
+    return Target(
+        "c",
+        scratch,
+        lambda temps, shape: 0,
+        lambda op, position, array: False,
+        compiled=True,
+        epilogues=("matmul", "conv2d"),
+        packing=packing,
+    )
+
+
+def _view(name: str, array: Array) -> View:
+    return View(name, array.dtype, array.shape, array.strides)

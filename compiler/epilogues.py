@@ -1,0 +1,181 @@
+"""Elementwise work moved into the kernel whose result it takes: bias and activation, an optimiser's update.
+
+    matmul p = x @ w                 matmul p = x @ w, out = relu(p + b)
+    fused  out = relu(p + b)    ->   (p is never stored)
+
+Done on steps, where it is known which memory each reads and writes: the two become one at the place of the
+later or of the earlier, whichever leaves no step between them that would see a difference.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from graphnet.compiler.record import lookup
+from graphnet.compiler.schedule import END, Array, Branch, Epilogue, Fused, Instruction, Kernel, Loop, Step, Storage, flat
+from graphnet.compiler.strides import reshaped
+
+
+@dataclass(frozen=True)
+class _Use:
+    """Storages a step reads and writes, those of steps inside it included."""
+
+    reads: frozenset[int]
+    writes: frozenset[int]
+
+
+def _use(step: Step) -> _Use:
+    reads: set[int] = set()
+    writes: set[int] = set()
+    for s in flat((step,)):
+        if isinstance(s, Branch):
+            reads.add(s.predicate.storage)
+        elif not isinstance(s, Loop):
+            reads |= {a.storage for a in s.inputs}
+            writes |= {a.storage for a in s.outputs}
+            writes |= {s.scratch.storage} if s.scratch is not None else set()
+    return _Use(frozenset(reads), frozenset(writes))
+
+
+def merge_epilogues(
+    steps: Sequence[Step], storages: list[Storage], ops: Sequence[str], kept: set[int], apart: bool
+) -> list[Step]:
+    """``steps`` with the products of ``ops`` and their elementwise readers merged; lifetimes follow.
+
+    ``kept`` are storages that results are read from after the last step; with ``apart`` the phases stay so.
+    """
+    return _Merger(steps, storages, ops, kept, apart).run(steps)
+
+
+def drop_unused(steps: Sequence[Step], storages: Sequence[Storage], kept: set[int]) -> None:
+    """Give up the memory of temporaries that no step touches any more."""
+    used = set(kept)
+    for step in flat(tuple(steps)):
+        use = _use(step)
+        used |= use.reads | use.writes
+    for s in storages:
+        if s.kind == "temp" and s.id not in used:
+            s.first, s.last = END, -1
+
+
+class _Merger:
+    """Merges within each list of steps."""
+
+    def __init__(
+        self, steps: Sequence[Step], storages: list[Storage], ops: Sequence[str], kept: set[int], apart: bool
+    ) -> None:
+        self._storages = storages
+        self._apart = apart
+        self._ops = ops
+        self._kept = kept
+        self._readers: dict[int, int] = {}
+        for step in flat(tuple(steps)):
+            if isinstance(step, Branch):
+                self._count(step.predicate)
+            elif not isinstance(step, Loop):
+                for array in dict.fromkeys(step.inputs):
+                    self._count(array)
+
+    def _count(self, array: Array) -> None:
+        self._readers[array.storage] = self._readers.get(array.storage, 0) + 1
+
+    def run(self, steps: Sequence[Step]) -> list[Step]:
+        """The steps with every product and its elementwise reader merged where that is possible."""
+        found = [replace(s, body=tuple(self.run(s.body))) if isinstance(s, Loop) else s for s in steps]
+        uses = [_use(s) for s in found]
+        i = 0
+        while i < len(found):
+            j = self._reader(found, uses, i)
+            merged = self._merge(found[i], found[j]) if j is not None else None
+            if merged is None or j is None:
+                i += 1
+                continue
+            at = self._place(uses, i, j)
+            if at is None:
+                i += 1
+                continue
+            other = j if at == i else i
+            found[at] = self._placed(merged, found[at])
+            uses[at] = _use(found[at])
+            del found[other], uses[other]
+        return found
+
+    def _reader(self, steps: Sequence[Step], uses: Sequence[_Use], i: int) -> int | None:
+        """The one step after i that reads what the product at i writes."""
+        step = steps[i]
+        if not isinstance(step, Kernel) or step.op not in self._ops or step.epilogue is not None:
+            return None
+        out = step.outputs[0]
+        if step.op == "matmul" and len(out.shape) != 2:
+            return None
+        s = self._storages[out.storage]
+        whole = out.contiguous and out.nbytes == s.nbytes and not out.terms
+        if s.kind != "temp" or s.id in self._kept or self._readers.get(s.id) != 1 or not whole or out.size == 0:
+            return None
+        return next((j for j in range(i + 1, len(steps)) if s.id in uses[j].reads), None)
+
+    def _merge(self, product: Step, reader: Step) -> Kernel | None:
+        if not isinstance(product, Kernel) or not isinstance(reader, (Kernel, Fused)):
+            return None
+        if self._apart and product.phase != reader.phase:
+            return None
+        fused = _as_fused(reader)
+        out = product.outputs[0]
+        where = [i for i, a in enumerate(fused.inputs) if a.storage == out.storage] if fused is not None else []
+        if fused is None or len(where) != 1 or not fused.inputs[where[0]].contiguous:
+            return None
+        if fused.inputs[where[0]].size != out.size or fused.inputs[where[0]].dtype != out.dtype:
+            return None
+        others = [a for i, a in enumerate(fused.inputs) if i != where[0]]
+        full = fused.outputs[0].shape
+        # a convolution's elements are numbered by image, channel and pixel
+        flat_shape = out.shape if product.op == "matmul" else (*out.shape[:2], math.prod(out.shape[2:]))
+        seen = [_seen(a, full, flat_shape) for a in (*fused.outputs, *others)]
+        if any(a is None for a in seen):
+            return None
+        arrays = [a for a in seen if a is not None]
+        outs = tuple(arrays[: len(fused.outputs)])
+        if any(a.storage == o.storage for a in product.inputs for o in outs):
+            return None
+        epilogue = Epilogue(fused.program, fused.temps, len(product.inputs), where[0], out.shape, out.dtype)
+        inputs = (*product.inputs, *arrays[len(fused.outputs) :])
+        return replace(product, inputs=inputs, outputs=outs, epilogue=epilogue)
+
+    def _place(self, uses: Sequence[_Use], i: int, j: int) -> int | None:
+        """i or j, where the two may be one; None if a step between them forbids both."""
+        between = uses[i + 1 : j]
+        early, late = uses[j], uses[i]
+        if not any(u.writes & (early.reads | early.writes) or u.reads & early.writes for u in between):
+            return i
+        if not any(u.writes & (late.reads | late.writes) or u.reads & late.writes for u in between):
+            return j
+        return None
+
+    def _placed(self, merged: Kernel, at: Step) -> Kernel:
+        """The merged step at a position; lifetimes follow, and the product's own memory is given up."""
+        position = at.position
+        for array in (*merged.inputs, *merged.outputs):
+            s = self._storages[array.storage]
+            s.first, s.last = min(s.first, position), max(s.last, position)
+        return replace(merged, position=position, phase=at.phase)
+
+
+def _as_fused(step: Kernel | Fused) -> Fused | None:
+    """An elementwise step as a fused program."""
+    if isinstance(step, Fused):
+        return step
+    if step.op in ("copy", "fill") or step.epilogue is not None or lookup(step.op).kind != "elementwise":
+        return None
+    operands = tuple(("in", i) for i in range(len(step.inputs)))
+    program = (Instruction(step.op, step.attrs, operands, ("out", 0)),)
+    return Fused(program, step.inputs, step.outputs, (), None, step.where, step.position, step.phase)
+
+
+def _seen(array: Array, full: tuple[int, ...], shape: tuple[int, ...]) -> Array | None:
+    """An operand of a program over ``full`` as one of the product's shape, or None where it has no such view."""
+    lead = len(full) - len(array.shape)
+    strides = (0,) * lead + tuple(0 if n == 1 else s for n, s in zip(array.shape, array.strides, strict=True))
+    spread = replace(array, shape=full, strides=strides)
+    return spread if full == shape else reshaped(spread, shape)

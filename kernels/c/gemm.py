@@ -1,0 +1,443 @@
+"""Matrix products: which way each is done, and the phases it becomes.
+
+Few multiplications are plain loops; a vector times a matrix is sums or dot products, whichever way the matrix lies;
+all else is register tiles. Operands are read where they lie, whatever their strides, or packed into scratch.
+
+An operand that stays the same in a loop can be packed once before it: ask ``packed_width``, give a buffer of
+``packed_bytes``, write ``pack`` before the loop and ``matmul_packed`` in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+from math import prod
+
+from graphnet.kernels.c import gemm_pack
+from graphnet.kernels.c.gemm_pack import Matrix, block
+from graphnet.kernels.c.gemm_tiles import GIGAHERTZ, Plan, Product, Split, Text, back, choose, is_deep
+from graphnet.kernels.c.tile import dot_lanes, dot_types, dots, dots_name, lanes, sums, sums_name, sums_widths, vectors
+from graphnet.kernels.c.view import CTYPES, ITEMSIZE, Attrs, Epilogue, Job, Phase, View
+
+SMALL = 2048
+"""Multiplications up to which plain loops are quicker than setting up tiles."""
+
+SERIAL = 3000.0
+"""Nanoseconds below which work is not split."""
+
+LOCAL = ("z", "x", "y")
+"""C names of out, left and right of one entry of a batch."""
+
+Axes = tuple[int | None, ...]
+
+
+# -- Leading axes
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A leading axis that is looped over: its size and the strides of out, left and right along it."""
+
+    size: int
+    out: int
+    left: int
+    right: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """A product for each entry of the batch."""
+
+    product: Product
+    batch: tuple[Batch, ...]
+
+    @property
+    def entries(self) -> int:
+        return prod(b.size for b in self.batch)
+
+
+def _stack(out: View, left: View, right: View) -> Stack:
+    """Merges leading axes with each other and, where right does not change along them, with the rows."""
+    m, n, k = out.shape[-2], out.shape[-1], left.shape[-1]
+    steps = [
+        [s if d > 1 else 0 for d, s in zip(v.shape[:-2], v.strides[:-2], strict=True)][::-1] for v in (out, left, right)
+    ]
+    down_out, down_left = out.strides[-2], left.strides[-2]
+    batch: list[Batch] = []
+    for size, strides in zip(out.shape[-3::-1], zip_longest(*steps, fillvalue=0), strict=True):
+        new = Batch(size, *strides)
+        if size == 1:
+            continue
+        if not batch and new.right == 0 and (m == 1 or (new.out, new.left) == (down_out * m, down_left * m)):
+            down_out, down_left = (new.out, new.left) if m == 1 else (down_out, down_left)
+            m *= size
+        elif batch and all(getattr(new, x) == getattr(batch[0], x) * batch[0].size for x in ("out", "left", "right")):
+            batch[0] = replace(batch[0], size=batch[0].size * size)
+        else:
+            batch.insert(0, new)
+    names = LOCAL if batch else (out.name, left.name, right.name)
+    steps_down, steps_across = (down_out, down_left, right.strides[-2]), (v.strides[-1] for v in (out, left, right))
+    matrices = (Matrix(*each) for each in zip(names, steps_down, steps_across, strict=True))
+    return Stack(Product(out.dtype, m, n, k, *matrices), tuple(batch))
+
+
+def _lead(out: View, ins: Sequence[View]) -> tuple[int, Axes]:
+    """The size of the first axis of out, columns apart, that is not 1, and which axis it is of out and of ins."""
+    axis = next((a for a, size in enumerate(out.shape[:-2]) if size != 1), len(out.shape) - 2)
+
+    def place(view: View, last: int) -> int | None:
+        at = axis - len(out.shape) + len(view.shape)
+        return at if 0 <= at <= last and view.shape[at] == out.shape[axis] else None
+
+    left, right = ins
+    return out.shape[axis], (axis, place(left, len(left.shape) - 2), place(right, len(right.shape) - 3))
+
+
+# -- Kinds of products. Each has lines(bounds, epilogue, scratch): the statements for a share of the split axis.
+
+
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """Loops, for few multiplications, for k = 1 and, with sums of nothing, for k = 0."""
+
+    product: Product
+    split: Split
+    note = "plain loops"
+    scratch = 0
+    helpers: tuple[str, ...] = ()
+
+    @property
+    def cost(self) -> float:
+        p = self.product
+        return p.m * p.n * (1 + p.k) * 0.12
+
+    def lines(self, bounds: tuple[str, str], epilogue: Epilogue | None, scratch: str) -> list[str]:
+        p = self.product
+        heads = []
+        for index, axis, size in (("i", "m", p.m), ("j", "n", p.n)):
+            lo, hi = bounds if axis == self.split.axis else ("0", str(size))
+            heads.append(f"for (long {index} = {lo}; {index} < {hi}; ++{index})")
+        if p.k <= 1:
+            value = f"{p.left.element('i', '0')} * {p.right.element('0', 'j')}" if p.k else "0"
+            outer, inner = heads[::-1] if p.out.down == 1 and p.n > 1 else heads
+            return block(outer, block(inner, _store(p, epilogue, f"({value})")))
+        total = [
+            f"{CTYPES[p.dtype]} sum = 0;",
+            f"for (long k = 0; k < {p.k}; ++k)",
+            f"    sum += {p.left.element('i', 'k')} * {p.right.element('k', 'j')};",
+        ]
+        return block(heads[0], block(heads[1], total + _store(p, epilogue, "sum")))
+
+
+def _store(p: Product, epilogue: Epilogue | None, value: str) -> list[str]:
+    """What is done with an element that is finished."""
+    return epilogue(("i", "j"), value).splitlines() if epilogue else [f"{p.out.element('i', 'j')} = {value};"]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A matrix times a vector: the column of results p.out, turned if it was a row.
+
+    ``form`` is "dots" if the rows of the matrix lie in one piece each, "sums" if its columns do; ``step`` is how
+    many results are computed at a time.
+    """
+
+    product: Product
+    turned: bool
+    split: Split
+    form: str
+    step: int
+
+    @property
+    def note(self) -> str:
+        return "dot products" if self.form == "dots" else "sums of rows"
+
+    @property
+    def cost(self) -> float:
+        p = self.product
+        return p.m * p.k * ITEMSIZE[p.dtype] / 60 + 2 * p.m
+
+    @property
+    def copies(self) -> bool:
+        return self.form == "dots" and self.product.right.down != 1
+
+    @property
+    def scratch(self) -> int:
+        """A thread's copy of the vector, where its elements lie apart."""
+        return self.product.k * ITEMSIZE[self.product.dtype] * self.split.threads * self.copies
+
+    @property
+    def helpers(self) -> tuple[str, ...]:
+        dtype = self.product.dtype
+        if self.form == "dots":
+            return (vectors(), dot_types(dtype), dots(self.step, dtype))
+        return (vectors(), sums(self.step // lanes(dtype), dtype))
+
+    def lines(self, bounds: tuple[str, str], epilogue: Epilogue | None, scratch: str) -> list[str]:
+        p, step, ctype = self.product, self.step, CTYPES[self.product.dtype]
+        lo, hi = bounds if self.split.axis else ("0", str(p.m))
+        index, other = ("j", "i") if self.turned else ("i", "j")
+        original = p.turned if self.turned else p
+        lines = [f"const long {other} __attribute__((unused)) = 0;", f"{ctype} part[{step}];"]
+        padded = p.m < step
+        if self.form == "dots":
+            lines += self._vector(scratch)
+            call = f"{dots_name(step, p.dtype)}({p.k}, {p.left.pointer('top', '0')}, {p.left.down}, vector, part);"
+        else:
+            tail, safe = ("0", p.k)
+            if padded:
+                rows = min(p.k, -(-(step - p.m) // p.left.across))
+                tail, safe = "tail", p.k - rows
+                lines += gemm_pack.tail(p.dtype, p.left.turned, p.m, p.k, step, rows)
+            name = sums_name(step // lanes(p.dtype), p.dtype)
+            matrix = f"{p.left.pointer('top', '0')}, {p.left.across}"
+            call = f"{name}({p.k}, {safe}, {p.right.at}, {p.right.down}, {matrix}, {tail}, part);"
+        if padded:
+            head = [f"const long end = {p.m}, top = 0;"]
+        else:
+            head = [f"const long end = row + {step} < {hi} ? row + {step} : {hi}, top = {back('end', step, hi)};"]
+        each = block(
+            f"for (long {index} = row; {index} < end; ++{index})", _store(original, epilogue, f"part[{index} - top]")
+        )
+        return lines + block(f"for (long row = {lo}; row < {hi}; row += {step})", [*head, call, *each])
+
+    def _vector(self, scratch: str) -> list[str]:
+        p, ctype = self.product, CTYPES[self.product.dtype]
+        if not self.copies:
+            return [f"const {ctype} *vector = {p.right.at};"]
+        own = f" + tid * {p.k}L" if self.split.threads > 1 else ""
+        return [
+            f"{ctype} *vector = ({ctype} *)({scratch}){own};",
+            f"for (long k = 0; k < {p.k}; ++k)",
+            f"    vector[k] = {p.right.element('k', '0')};",
+        ]
+
+
+def _line(p: Product, split: Split) -> Line | None:
+    """The product as matrix times vector, or None if it is not one or its matrix lies badly."""
+    turned = p.n != 1
+    if turned:
+        p = p.turned
+    if p.n != 1:
+        return None
+    least = split.shares("n" if turned else "m", p.m)[0]
+    if p.left.across == 1 and p.k >= dot_lanes(p.dtype):
+        return Line(p, turned, split, "dots", min(8, least))
+    length = lanes(p.dtype)
+    if p.left.down != 1 or p.k < 8 or (p.m < length and p.left.across < p.m):
+        return None
+    fitting = [nv for nv in sums_widths() if nv * length <= least] or [1]
+    best = min(fitting, key=lambda nv: (-(-least // (nv * length)) * nv, -nv))
+    return Line(p, turned, split, "sums", best * length)
+
+
+@dataclass(frozen=True, slots=True)
+class Tiles:
+    """Register tiles, as the plan says."""
+
+    plan: Plan
+
+    @property
+    def scratch(self) -> int:
+        return self.plan.scratch
+
+    @property
+    def cost(self) -> float:
+        return self.plan.cycles * self.plan.threads / GIGAHERTZ
+
+    @property
+    def note(self) -> str:
+        return self.plan.note
+
+    @property
+    def helpers(self) -> tuple[str, ...]:
+        return self.plan.helpers
+
+    def lines(self, bounds: tuple[str, str], epilogue: Epilogue | None, scratch: str) -> list[str]:
+        return Text(self.plan, bounds, epilogue, scratch).lines()
+
+
+Kind = Plain | Line | Tiles
+
+
+def _kind(p: Product, split: Split, shareable: bool) -> Kind:
+    line = _line(p, split) if p.k > 1 and 1 in (p.m, p.n) else None
+    if line and (p.m * p.n * p.k > SMALL // 8):
+        return line
+    if p.k <= 1 or p.m * p.n * p.k <= SMALL or 1 in (p.m, p.n):
+        return Plain(p, split)
+    return Tiles(choose(p, split, shareable))
+
+
+# -- Sharing among threads
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """How a step is split: ``over`` "batch", "m", "n" or "" and the phase's units, their length and its axes."""
+
+    over: str = ""
+    units: int = 1
+    length: int = 1
+    axes: Axes = (None, None, None)
+
+
+def _share(stack: Stack, out: View, ins: Sequence[View], threads: int) -> Share:
+    p = stack.product
+    cost = _kind(p, Split(), False).cost
+    size = {"batch": stack.entries, "m": p.m, "n": p.n}
+    if threads == 1 or cost * stack.entries < SERIAL:
+        return Share()
+    if stack.entries > 1 and (stack.entries >= 2 * threads or stack.entries % threads == 0 or cost < SERIAL):
+        over = "batch"
+    elif is_deep(p):
+        over = "n" if p.n > p.m else "m"
+    else:
+        over = "m" if p.m >= min(4 * threads, p.n) else "n"
+    if size[over] < threads:
+        return Share()
+    if over == "n":
+        return Share("n", p.n, 1, (len(out.shape) - 1, None, len(ins[1].shape) - 1))
+    units, axes = _lead(out, ins)
+    if over == "m" and stack.batch:
+        units, axes = out.shape[-2], (len(out.shape) - 2, len(ins[0].shape) - 2, None)
+    if size[over] % units or units < min(4 * threads, size[over]):
+        units, axes = size[over], (None, None, None)
+    return Share(over, units, size[over] // units, axes)
+
+
+def _prepared(out: View, ins: Sequence[View], threads: int) -> tuple[Stack, Share, Kind]:
+    stack = _stack(out, *ins)
+    share = _share(stack, out, ins, threads)
+    whole = share.over in ("", "batch")
+    split = Split() if whole else Split(share.over, threads, share.length)
+    kind = _kind(stack.product, split, not stack.batch)
+    return stack, share, kind
+
+
+def matmul_scratch(outs: Sequence[View], ins: Sequence[View], attrs: Attrs, threads: int) -> int:
+    """Bytes of scratch that ``matmul`` uses."""
+    if not outs[0].size:
+        return 0
+    _, share, kind = _prepared(outs[0], ins, threads)
+    return kind.scratch * (threads if share.over == "batch" else 1)
+
+
+def matmul(outs: Sequence[View], ins: Sequence[View], attrs: Attrs, job: Job) -> list[Phase]:
+    """out (.., m, n) = left (.., m, k) @ right (.., k, n); leading axes broadcast, all of one float dtype.
+
+    Any strides. With ``job.epilogue`` (two-dimensional results) each element goes there when it is finished,
+    once, in loops over i and j. No phases for an empty result.
+    """
+    (out,) = outs
+    if not out.size:
+        return []
+    stack, share, kind = _prepared(out, ins, job.threads)
+    bounds = ("lo", "hi") if share.length == 1 else (f"lo * {share.length}L", f"hi * {share.length}L")
+    phases = []
+    if isinstance(kind, Tiles) and kind.plan.right == "shared":
+        packing = _packing(kind.plan.product, kind.plan.width, job.scratch, job.threads)
+        phases.append(replace(packing, axes=(None, None, None)))
+    own = f" + tid * {kind.scratch}L" if share.over == "batch" and kind.scratch else ""
+    lines = kind.lines(bounds, job.epilogue, job.scratch + own)
+    if stack.batch:
+        lines = _looped(stack, lines, share, [v.name for v in (out, *ins)], bounds)
+    cost = kind.cost * stack.entries
+    phases.append(Phase(_text(lines), share.units, share.axes, kind.helpers, cost, kind.note))
+    return phases
+
+
+def _looped(stack: Stack, lines: list[str], share: Share, names: Sequence[str], bounds: tuple[str, str]) -> list[str]:
+    """The statements for each entry of the batch."""
+    ctype, after, heads = CTYPES[stack.product.dtype], stack.entries, []
+    offsets: tuple[list[str], ...] = ([], [], [])
+    for b in stack.batch:
+        after //= b.size
+        index = "e" if len(stack.batch) == 1 else f"e / {after}L % {b.size}L" if after > 1 else f"e % {b.size}L"
+        for terms, stride in zip(offsets, (b.out, b.left, b.right), strict=True):
+            terms += [f"{index} * {stride}L"] if stride else []
+    for const, local, name, terms in zip(("", "const ", "const "), LOCAL, names, offsets, strict=True):
+        if stack.product.k or not const:
+            heads.append(f"{const}{ctype} *{local} = {' + '.join([name, *terms])};")
+    lo, hi = bounds if share.over == "batch" else ("0", str(stack.entries))
+    return block(f"for (long e = {lo}; e < {hi}; ++e)", heads + lines)
+
+
+def _packing(p: Product, width: int, buffer: str, threads: int) -> Phase:
+    """The phase that packs the right operand of a product; its units are pieces of panels."""
+    ctype, count = CTYPES[p.dtype], gemm_pack.panels(p.n, width)
+    step = p.k if count >= 4 * threads else max(64, -(-p.k // (4 * threads)))
+    pieces = -(-p.k // step)
+    units, cost = count * pieces, p.k * p.n * 0.1
+    target, first, depth = f"({ctype} *)({buffer}) + column * {p.k}L", "0", str(p.k)
+    lines = [f"const long column = u * {width};"]
+    if pieces > 1:
+        target, first, depth = f"{target} + first * {width}", "first", "depth"
+        lines = [
+            f"const long column = u / {pieces} * {width}, first = u % {pieces} * {step};",
+            f"const long depth = {p.k} - first < {step} ? {p.k} - first : {step};",
+        ]
+    lines.append(f"const long start = {gemm_pack.panel_start('column', p.n, width)};")
+    lines.append(f"{ctype} *panel = {target};")
+    lines += gemm_pack.panel(p.dtype, p.right, "panel", width, p.n, first, depth)
+    split = cost >= SERIAL and threads > 1
+    head = "for (long u = lo; u < hi; ++u)" if split else f"for (long u = 0; u < {units}; ++u)"
+    note = f"packs the right operand in panels of {width}"
+    return Phase(_text(block(head, lines)), units if split else 1, (), gemm_pack.helpers(p.dtype, p.right), cost, note)
+
+
+def _text(lines: list[str]) -> str:
+    return "\n".join(lines)
+
+
+# -- A right operand that is packed apart from the products
+
+
+def _packed(out: View, left: View, right: Matrix, threads: int, width: int) -> Plan:
+    """The plan of a product of matrices whose rows threads share and whose right operand is packed."""
+    (m, n), k = out.shape, left.shape[1]
+    result, first = (Matrix(v.name, v.strides[0], v.strides[1]) for v in (out, left))
+    split = Split("m", threads) if m >= threads > 1 else Split()
+    return choose(Product(out.dtype, m, n, k, result, first, right), split, width=width)
+
+
+def packed_width(outs: Sequence[View], ins: Sequence[View], attrs: Attrs, job: Job) -> int:
+    """Columns in a panel if right is packed apart, for outs and ins of ``matmul``; 0 if that cannot be done.
+
+    It can for matrices (no leading axes) that are large enough for tiles, with k up to a few thousand.
+    """
+    (out,), (left, right) = outs, ins
+    if len(out.shape) != 2 or len(right.shape) != 2 or 1 in out.shape or out.size * left.shape[1] <= SMALL:
+        return 0
+    plan = _packed(out, left, Matrix(right.name, *right.strides), job.threads, -1)
+    return 0 if plan.blocked else plan.width
+
+
+def packed_bytes(right: View, width: int) -> int:
+    """Size of the packed operand: a buffer of uint8 that starts at a multiple of 64 bytes."""
+    k, n = right.shape
+    return gemm_pack.panels(n, width) * width * k * ITEMSIZE[right.dtype]
+
+
+def pack(outs: Sequence[View], ins: Sequence[View], attrs: Attrs, job: Job) -> list[Phase]:
+    """outs[0], uint8, = ins[0] (k, n) in panels of ``attrs["width"]`` columns, for ``matmul_packed``."""
+    (packed,), (right,) = outs, ins
+    k, n = right.shape
+    matrix = Matrix(right.name, right.strides[0], right.strides[1])
+    product = Product(right.dtype, 1, n, k, matrix, matrix, matrix)
+    return [replace(_packing(product, attrs["width"], packed.name, job.threads), axes=(None, None))]
+
+
+def matmul_packed(outs: Sequence[View], ins: Sequence[View], attrs: Attrs, job: Job) -> list[Phase]:
+    """out (m, n) = left (m, k) @ right, where ins are left and what ``pack`` made of right.
+
+    Bit for bit what ``matmul`` gives. One phase; its units are the rows of out and of left, so that steps which
+    share rows the same way need no barrier between them. ``attrs["width"]`` is that of ``pack``. The epilogue is
+    as for ``matmul``; no scratch.
+    """
+    (out,), (left, packed) = outs, ins
+    kind = Tiles(_packed(out, left, Matrix(packed.name, 0, 1), job.threads, attrs["width"]))
+    lines = kind.lines(("lo", "hi"), job.epilogue, packed.name)
+    units = out.shape[0] if kind.plan.threads > 1 else 1
+    return [Phase(_text(lines), units, (0, 0, None), kind.helpers, kind.cost, kind.note)]

@@ -1,0 +1,341 @@
+"""One matrix product in register tiles: how it is cut, and the loops around the tiles.
+
+A product may be computed turned, as out^T = right^T left^T, when that reads and writes memory better. From then on
+the side whose elements are broadcast is called rows and the side that fills vectors columns. Every element of the
+result is one chain of multiply-adds in the order of k whatever the cut, so the choice never changes a bit of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+
+from graphnet.kernels.c import gemm_pack
+from graphnet.kernels.c.gemm_pack import Matrix, block
+from graphnet.kernels.c.tile import ISAS, lanes, micro, target, tile_cycles, tiles, vectors
+from graphnet.kernels.c.view import CTYPES, ITEMSIZE, Epilogue
+
+PREFETCH = 0
+PANEL_BYTES = 1 << 19
+"""A panel of the right operand beyond this falls out of the second-level cache, so k is cut in blocks."""
+
+GIGAHERTZ = 3.5
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """out (m, n) = left (m, k) @ right (k, n), none of the sizes 0."""
+
+    dtype: str
+    m: int
+    n: int
+    k: int
+    out: Matrix
+    left: Matrix
+    right: Matrix
+
+    @property
+    def turned(self) -> Product:
+        return Product(self.dtype, self.n, self.m, self.k, self.out.turned, self.right.turned, self.left.turned)
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """``threads`` share an axis of the result, "m" or "n" ("" is none), in units of ``unit`` rows or columns."""
+
+    axis: str = ""
+    threads: int = 1
+    unit: int = 1
+
+    def shares(self, axis: str, size: int) -> tuple[int, ...]:
+        """The different numbers of elements that threads get of an axis, the least first."""
+        if axis != self.axis:
+            return (size,)
+        units, t = size // self.unit, self.threads
+        return tuple(sorted({(units * (i + 1) // t - units * i // t) * self.unit for i in range(t)}))
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a product is cut: ``product`` as computed, tiles of mr x nv vectors, which axis the threads share.
+
+    ``right`` says where the right operand is read: "place", "local" (each thread packs a panel when it needs it)
+    or "shared" (packed before, by all threads). ``depth`` is the length of a block of k.
+    """
+
+    product: Product
+    turned: bool
+    mr: int
+    nv: int
+    rows: tuple[int, ...]
+    columns: tuple[int, ...]
+    right: str
+    depth: int
+    threads: int
+    cycles: float
+
+    @property
+    def width(self) -> int:
+        return self.nv * lanes(self.product.dtype)
+
+    @property
+    def blocked(self) -> bool:
+        return self.depth < self.product.k
+
+    @property
+    def rows_first(self) -> bool:
+        """Whether a tile's rows meet all panels before the next rows come: if only the right operand is small."""
+        p, item = self.product, ITEMSIZE[self.product.dtype]
+        small = p.k * p.n * item <= PANEL_BYTES < p.k * max(self.rows) * item
+        return small and self.right != "local" and not self.blocked
+
+    @property
+    def buffer(self) -> int:
+        """Elements of the packed right operand that one thread (local) or all (shared) need."""
+        if self.right == "local":
+            return self.depth * self.width
+        return gemm_pack.panels(self.product.n, self.width) * self.product.k * self.width * (self.right == "shared")
+
+    @property
+    def sums(self) -> int:
+        """Elements of a thread's unfinished tiles."""
+        count = -(-max(self.rows) // self.mr) * gemm_pack.panels(max(self.columns), self.width)
+        return count * self.mr * self.width * self.blocked
+
+    @property
+    def scratch(self) -> int:
+        """Bytes of scratch."""
+        buffers = self.buffer * (self.threads if self.right == "local" else 1)
+        return ITEMSIZE[self.product.dtype] * (buffers + self.sums * self.threads)
+
+    @property
+    def flips(self) -> bool:
+        """Whether tiles are transposed on their way to the result."""
+        return self.product.out.across != 1 and self.product.out.down == 1
+
+    @property
+    def tile_name(self) -> str:
+        return f"gn_tile_{self.mr}x{self.nv}_{CTYPES[self.product.dtype]}"
+
+    @property
+    def helpers(self) -> tuple[str, ...]:
+        """Definitions at file scope that the statements need."""
+        dtype = self.product.dtype
+        found = (vectors(), micro(self.tile_name, self.mr, self.nv, dtype, "ai", "ak", "bk", "ti"))
+        turns = self.flips or (self.right == "local" and self.product.right.down == 1)
+        return (*found, gemm_pack.transpose(dtype)) if turns else found
+
+    @property
+    def note(self) -> str:
+        """How it is done, in a few words."""
+        side = "left operand transposed, " if self.turned else "right operand "
+        where = {"place": "in place", "local": "packed by panels", "shared": "packed before"}[self.right]
+        text = f"tiles of {self.mr} x {self.width}, {side}{where}"
+        return text + (f", k in blocks of {self.depth}" if self.blocked else "")
+
+
+def is_deep(p: Product) -> bool:
+    """Whether k is so long that tiles are computed in blocks of k."""
+    return p.k * 3 * ISAS[target()].vector > PANEL_BYTES
+
+
+def _where(p: Product, width: int, rows: int) -> str:
+    """Whether the right operand is read in place or packed, for tiles of this width and so many rows in all."""
+    if p.right.across != 1:
+        return "pack"
+    if p.n < width:
+        return "place" if p.right.down >= p.n and p.k > width else "pack"
+    extent = abs(p.right.down) * p.k * ITEMSIZE[p.dtype]
+    return "place" if extent <= 1 << 17 or rows < 32 or (extent <= 1 << 21 and rows < 384) else "pack"
+
+
+def _store_cycles(p: Product) -> float:
+    """Cycles to bring the tiles to where the result lies."""
+    return p.m * p.n * (0.05 if p.out.across == 1 else 0.5 if p.out.down == 1 else 1.5)
+
+
+def _plans(p: Product, turned: bool, split: Split, shareable: bool, packed: bool) -> Iterable[Plan]:
+    """Every way to cut a product that is ``turned`` already, or not; ``packed`` if its right operand is."""
+    unit, item, length = ISAS[target()], ITEMSIZE[p.dtype], lanes(p.dtype)
+    rows, columns = split.shares("n" if turned else "m", p.m), split.shares("m" if turned else "n", p.n)
+    for mr, nv in tiles():
+        width = nv * length
+        if mr > rows[0] or (nv > 1 and width > columns[0]):
+            continue
+        limit = max(PANEL_BYTES // (width * item), 512)
+        depth = p.k if p.k <= limit else -(-p.k // -(-p.k // 1024))
+        where, packing = "shared" if packed else _where(p, width, rows[-1]), 0.0
+        if p.n < width and depth < p.k:
+            where = "pack"
+        if where == "pack":
+            where = "shared" if rows[0] < p.m and shareable and depth == p.k else "local"
+            times = split.threads if where == "shared" else 1
+            packing = p.k * columns[-1] * (0.35 if 1 in (p.right.down, p.right.across) else 1.5) / times
+        count = -(-rows[-1] // mr) * -(-columns[-1] // width)
+        reads = 1 + 0.15 / mr + 0.05 / nv + (0.02 if where == "place" and p.n * item >= 2048 else 0.0)
+        once = 2 * mr * nv / unit.loads + 15
+        cycles = count * (p.k * tile_cycles(mr, nv) * reads + once) + packing + _store_cycles(p) / split.threads
+        yield Plan(p, turned, mr, nv, rows, columns, where, depth, split.threads, cycles)
+
+
+@lru_cache(maxsize=1024)
+def _choose(p: Product, split: Split, shareable: bool, width: int, isa: str) -> Plan:
+    found = list(_plans(p, False, split, shareable, width != 0))
+    if not width:
+        found += _plans(p.turned, True, split, shareable, False)
+    return min((plan for plan in found if width in (0, -1, plan.width)), key=lambda plan: plan.cycles)
+
+
+def choose(p: Product, split: Split, shareable: bool = True, width: int = 0) -> Plan:
+    """The cheapest plan; ``shareable`` if a phase before may pack the right operand for all threads.
+
+    ``width`` is that of the panels if right is packed already, -1 if it will be in any, 0 if not.
+    """
+    return _choose(p, split, shareable, width, target())
+
+
+class Text:
+    """The loops of a plan as C statements."""
+
+    def __init__(self, plan: Plan, bounds: tuple[str, str], epilogue: Epilogue | None, scratch: str) -> None:
+        """``bounds`` are C expressions of the share of the split axis, ``scratch`` of a char * with plan.scratch
+        bytes, or of the panels if the right operand is packed already.
+        """
+        self.plan, self.p, self.epilogue, self.scratch = plan, plan.product, epilogue, scratch
+        self.ctype, self.width = CTYPES[self.p.dtype], plan.width
+        whole = (("0", str(self.p.m)), ("0", str(self.p.n)))
+        self.row_bounds = bounds if plan.rows[-1] < self.p.m else whole[0]
+        self.column_bounds = bounds if plan.columns[-1] < self.p.n else whole[1]
+        self.padded = self.p.n < self.width
+        self.overrun = self.padded and plan.right == "place"
+        self.direct = epilogue is None and self.p.out.across == 1 and not self.padded and not plan.blocked
+        self.flips = plan.flips
+
+    def lines(self) -> list[str]:
+        """The statements that compute the share."""
+        plan, inner = self.plan, self._tile()
+        if plan.rows_first:
+            pre = []
+            if PREFETCH:
+                pre = [f"if (top + {2*plan.mr} <= {self.p.m}) for (long d = 0; d < {plan.mr*self.p.k}; d += 16)", f"    __builtin_prefetch({self.p.left.pointer(f'(top + {plan.mr})', 'd')}, 0, {PREFETCH});"]
+            loops = self._rows([*pre, *self._columns(inner)])
+        else:
+            loops = self._columns([*self._local_panel(), *self._rows(inner)])
+        if plan.blocked:
+            loops = [
+                f"{self.ctype} *tile = sums; /* every tile keeps its unfinished sums in scratch */",
+                f"const long depth = {self.p.k} - k < {plan.depth} ? {self.p.k} - k : {plan.depth};",
+                *loops,
+            ]
+            loops = block(f"for (long k = 0; k < {self.p.k}; k += {plan.depth})", loops)
+        return self._declarations() + loops
+
+    def _declarations(self) -> list[str]:
+        plan, ctype = self.plan, self.ctype
+        lines = []
+        start = f"({ctype} *)({self.scratch})"
+        tid = "tid" if plan.threads > 1 else "0"
+        if plan.right == "local":
+            lines.append(f"{ctype} *panel = {start} + {tid} * {plan.buffer}L;")
+        elif plan.right == "shared":
+            lines.append(f"const {ctype} *packed = (const {ctype} *)({self.scratch});")
+        used = plan.buffer * (plan.threads if plan.right == "local" else 1)
+        if plan.blocked:
+            lines.append(f"{ctype} *sums = {start} + {used}L + {tid} * {plan.sums}L;")
+        elif not self.direct:
+            lines.append(f"{ctype} tile[{plan.mr * self.width}] GN_ALIGNED;")
+        if self.flips and self.epilogue:
+            lines.append(f"{ctype} turned[{plan.mr * self.width}] GN_ALIGNED;")
+        if self.overrun:
+            p = self.p
+            lines += gemm_pack.tail(p.dtype, p.right, p.n, p.k, self.width, self._tail_rows())
+        return lines
+
+    def _tail_rows(self) -> int:
+        return -(-(self.width - self.p.n) // self.p.right.down)
+
+    def _columns(self, inner: list[str]) -> list[str]:
+        """The loop over panels; the last reaches back to be full."""
+        lo, hi = self.column_bounds
+        w = self.width
+        if self.padded:
+            return ["const long column = 0, start = 0, stop = " + f"{self.p.n};", *inner]
+        if (lo, hi) == ("0", str(self.p.n)) and self.p.n % w == 0:
+            head = ["const long start = column" + ("" if self.direct else f", stop = column + {w}") + ";"]
+        else:
+            head = [f"const long stop = column + {w} < {hi} ? column + {w} : {hi}, start = {back('stop', w, hi)};"]
+        return block(f"for (long column = {lo}; column < {hi}; column += {w})", head + inner)
+
+    def _rows(self, inner: list[str]) -> list[str]:
+        """The loop over the rows of a panel; the last tile reaches back over rows that are done."""
+        lo, hi = self.row_bounds
+        mr = self.plan.mr
+        if (lo, hi) == ("0", str(self.p.m)) and self.p.m % mr == 0:
+            head = ["const long top = row" + ("" if self.direct else f", end = row + {mr}") + ";"]
+        else:
+            head = [f"const long end = row + {mr} < {hi} ? row + {mr} : {hi}, top = {back('end', mr, hi)};"]
+        return block(f"for (long row = {lo}; row < {hi}; row += {mr})", head + inner)
+
+    def _local_panel(self) -> list[str]:
+        if self.plan.right != "local":
+            return []
+        k, depth = ("k", "depth") if self.plan.blocked else ("0", str(self.p.k))
+        return gemm_pack.panel(self.p.dtype, self.p.right, "panel", self.width, self.p.n, k, depth)
+
+    def _call(self, depth: str, k: str, right: str, stride: int, result: tuple[str, int], add: str) -> str:
+        p = self.p
+        left = p.left.pointer("top", k)
+        strides = f"{p.left.down}, {p.left.across}, {stride}, {result[1]}"
+        return f"{self.plan.tile_name}({depth}, {left}, {right}, {result[0]}, {add}, {strides});"
+
+    def _tile(self) -> list[str]:
+        """What is done for one tile."""
+        plan, p = self.plan, self.p
+        result = (p.out.pointer("top", "start"), p.out.down) if self.direct else ("tile", self.width)
+        k, depth, add = ("k", "depth", "k > 0") if plan.blocked else ("0", str(p.k), "0")
+        if self.overrun:
+            rows = self._tail_rows()
+            first = p.k - rows
+            lines = [
+                self._call(str(first), "0", p.right.pointer("0", "start"), p.right.down, result, "0"),
+                self._call(str(rows), f"{first}L", "tail", self.width, result, "1"),
+            ]
+        elif plan.right == "place":
+            lines = [self._call(depth, k, p.right.pointer(k, "start"), p.right.down, result, add)]
+        elif plan.right == "shared":
+            lines = [self._call(depth, k, f"packed + column * {p.k}L", self.width, result, add)]
+        else:
+            lines = [self._call(depth, k, "panel", self.width, result, add)]
+        if plan.blocked:
+            finish = block(f"if (k + depth == {p.k})", self._finish())
+            return [*lines, *finish, f"tile += {plan.mr * self.width};"]
+        return lines if self.direct else lines + self._finish()
+
+    def _finish(self) -> list[str]:
+        """Brings the new elements of a tile to the result or the epilogue."""
+        p, w = self.p, self.width
+        if self.flips and not self.epilogue:
+            source = f"tile + (row - top) * {w} + column - start"
+            name = gemm_pack.transpose_name(p.dtype)
+            return [
+                f"{name}(end - row, stop - column, {source}, {w}, {p.out.pointer('row', 'column')}, {p.out.across}L);"
+            ]
+        r, c = ("j", "i") if self.plan.turned else ("i", "j")
+        value, lines = f"tile[({r} - top) * {w} + {c} - start]", []
+        if self.flips:
+            name = gemm_pack.transpose_name(p.dtype)
+            lines = [f"{name}({self.plan.mr}, {w}, tile, {w}, turned, {self.plan.mr});"]
+            value = f"turned[({c} - start) * {self.plan.mr} + {r} - top]"
+        if self.epilogue:
+            body = self.epilogue(("i", "j"), value).splitlines()
+        else:
+            body = [f"{p.out.element(r, c)} = {value};"]
+        loops = [f"for (long {c} = column; {c} < stop; ++{c})", f"for (long {r} = row; {r} < end; ++{r})"]
+        outer, innermost = loops if self.flips else loops[::-1]
+        return [*lines, *block(outer, block(innermost, body))]
+
+
+def back(end: str, step: int, limit: str) -> str:
+    """The C expression end - step, at least 0 where the limit is not a known number."""
+    return f"{end} - {step}" if limit.isdigit() else f"{end} > {step} ? {end} - {step} : 0"

@@ -1,0 +1,33 @@
+"""The five reference models give the same losses on both backends, step after step."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from graphnet.cli.lookup import find_model, model_names
+from graphnet.kernels.c import toolchain
+from graphnet.train import Run
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(toolchain.find() is None, reason="needs a C compiler"),
+]
+STEPS = 100
+
+
+def losses(name, backend):
+    model, data = find_model(name).with_data(None, None)
+    run = Run(model.function, model.recipe, data, backend=backend)
+    assert run.net.backend.name == backend
+    batches = itertools.chain.from_iterable(run.batches(epoch) for epoch in itertools.count(1))
+    return np.array([run.net.step(x, y) for x, y in itertools.islice(batches, STEPS)])
+
+
+@pytest.mark.parametrize("name", model_names())
+def test_losses_agree_over_a_hundred_steps(name):
+    expected, found = losses(name, "numpy"), losses(name, "c")
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    assert expected[-10:].mean() < expected[:10].mean(), "nothing was learned, so nothing was compared"
