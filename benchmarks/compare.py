@@ -28,6 +28,7 @@ from peers.registry import PEERS, Entry, graphnet
 from processes import cleared, usable_cores
 
 from graphnet.atomic import write_atomically
+from graphnet.backend import choose
 from graphnet.cli import options
 from graphnet.cli.info import processor
 from graphnet.compiler.errors import FileError, GraphnetError, NameError_
@@ -45,13 +46,17 @@ def run(args: argparse.Namespace) -> int:
         for name in ("json", "markdown")
     }
     chosen = [find("model", name, CASES) for name in args.models] or list(CASES.values())
-    entries = [*(graphnet(name, args.device) for name in args.backend.split(",")), *peers_of(args.peers or "auto")]
+    modes = modes_of(args.mode or "train")
+    backends = [name.strip() for name in args.backend.split(",")]
+    for name in backends:
+        choose(args.device, name)  # an unknown one is told before anything is measured
+    entries = [*(graphnet(name, args.device) for name in backends), *peers_of(args.peers or "auto")]
     settings = settings_of(args, entries)
     machine = floors.measure(settings.cores)
     about = describe(settings, machine)
     print("\n".join(about["lines"]), end="\n\n", flush=True)
     results: list[Result] = []
-    for mode in modes_of(args.mode or "train"):
+    for mode in modes:
         for case in variants(chosen, mode):
             result = (compile_times if mode == "compile" else measure)(case, entries, settings, tell)
             tell("")

@@ -116,7 +116,7 @@ class Process:
             ready, _, _ = select.select([handle], [], [], max(0.0, deadline - time.monotonic()))
             if not ready:
                 self.kill()
-                raise WorkerError(f"stopped: {DOING.get(do, do)} took over {limit:.0f} s")
+                raise WorkerError(f"stopped: {DOING.get(do, do)} took over {limit:g} s")
             data = os.read(handle, 1 << 16)
             if not data:
                 said = self._end()

@@ -14,7 +14,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from graphnet.compiler.record import lookup
-from graphnet.compiler.schedule import END, Array, Branch, Epilogue, Fused, Instruction, Kernel, Loop, Step, Storage, flat
+from graphnet.compiler.schedule import (
+    END,
+    Array,
+    Branch,
+    Epilogue,
+    Fused,
+    Instruction,
+    Kernel,
+    Loop,
+    Step,
+    Storage,
+    flat,
+)
 from graphnet.compiler.strides import reshaped
 
 
@@ -156,7 +168,8 @@ class _Merger:
     def _placed(self, merged: Kernel, at: Step) -> Kernel:
         """The merged step at a position; lifetimes follow, and the product's own memory is given up."""
         position = at.position
-        for array in (*merged.inputs, *merged.outputs):
+        scratch = () if merged.scratch is None else (merged.scratch,)
+        for array in (*merged.inputs, *merged.outputs, *scratch):
             s = self._storages[array.storage]
             s.first, s.last = min(s.first, position), max(s.last, position)
         return replace(merged, position=position, phase=at.phase)

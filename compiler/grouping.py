@@ -1,7 +1,7 @@
 """Steps that a compiled backend runs better than one by one: operands packed once a loop, pooling in one pass.
 
-    loop: y = h @ w             p = pack w;  loop: y = h @ p        (w does not change in the loop)
-    i = max_pool_index x, v = pool_gather x i          ->          i, v = max_pool x
+loop: y = h @ w             p = pack w;  loop: y = h @ p        (w does not change in the loop)
+i = max_pool_index x, v = pool_gather x i          ->          i, v = max_pool x
 """
 
 from __future__ import annotations
@@ -71,7 +71,9 @@ def _use_pack(
         packs[right, width] = Kernel("pack", attrs, (right,), (out,), None, step.where, loop.position, loop.phase)
     packed = packs[right, width].outputs[0]
     attrs = {"width": width}
-    return replace(step, op="matmul_packed", attrs=attrs, inputs=(step.inputs[0], packed, *step.inputs[2:]), scratch=None)
+    return replace(
+        step, op="matmul_packed", attrs=attrs, inputs=(step.inputs[0], packed, *step.inputs[2:]), scratch=None
+    )
 
 
 def pair_pools(steps: Sequence[Step], storages: list[Storage]) -> list[Step]:

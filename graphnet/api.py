@@ -59,4 +59,6 @@ def compile(
     found = [spec_of(s) for s in specs]
     program = FunctionProgram(fn, found, loss, options)
     kind = spec_of(target).type if target is not None else None
-    return Net(program, [s.type for s in found], kind, optimizer, choose(device, backend, threads), int(seed), max_plans)
+    return Net(
+        program, [s.type for s in found], kind, optimizer, choose(device, backend, threads), int(seed), max_plans
+    )

@@ -83,9 +83,9 @@ class CExecutable(PlanMemory):
     def __init__(self, backend: CBackend, plan: Plan, homes: Homes) -> None:
         super().__init__(plan, homes)
         self._backend = backend
-        self._names = ("", *(plan.phases if len(plan.phases) > 1 else ()))
         self._steps = {s.position: s for s in flat(plan.steps) if isinstance(s, (Kernel, Fused))}
         source = backend.emit(plan)
+        self._parts = source.parts
         self._net = self._struct(source)
         self._run = self._load(source)
         self.call = self._entry(source)
@@ -122,7 +122,12 @@ class CExecutable(PlanMemory):
         slots = {s.id: FIXED + i for i, s in enumerate(source.table)}
         for spec, name, array in zip(call.input, names, types, strict=False):
             own = self.inputs[name]
-            spec.kind, spec.itemsize, spec.ndim, spec.nbytes = own.dtype.kind.encode(), own.itemsize, own.ndim, own.nbytes
+            spec.kind, spec.itemsize, spec.ndim, spec.nbytes = (
+                own.dtype.kind.encode(),
+                own.itemsize,
+                own.ndim,
+                own.nbytes,
+            )
             spec.shape[: own.ndim] = own.shape
             spec.slot, spec.own = self._net.ctypes.data + 8 * slots[array.storage], own.ctypes.data
         counter = self._written_homes(call)
@@ -149,7 +154,7 @@ class CExecutable(PlanMemory):
     def run(self, phase: str | None = None) -> None:
         if phase is not None and phase not in self.plan.phases:
             return
-        part = self._names.index(phase) if phase is not None and len(self._names) > 1 else 0
+        part = self._parts.index(phase) if phase is not None and len(self.plan.phases) > 1 else 0
         if self._run(self._net.ctypes.data, part):
             self.fail()
 
@@ -160,12 +165,14 @@ class CExecutable(PlanMemory):
         step, value, rows = (int(self._net[i]) for i in (STEP, VALUE, ROWS))
         where = self._steps[step].where
         what = where.scope.rpartition("/")[2] or self._steps[step].op
-        raise DataError(f"{where}: {what}: index {value} is out of range for {rows} rows: check the ids or labels given")
+        raise DataError(
+            f"{where}: {what}: index {value} is out of range for {rows} rows: check the ids or labels given"
+        )
 
     def profile(self, repeats: int) -> list[tuple[Step, float]]:
-        run = self._load(self._backend.emit(self.plan, timed=True))
-        pointer = self._net.ctypes.data
-        first = len(self._names)
+        source = self._backend.emit(self.plan, timed=True)
+        run, pointer = self._load(source), self._net.ctypes.data
+        first = source.parts.index("part0") if self.plan.steps else 0
         seconds: list[list[float]] = [[] for _ in self.plan.steps]
         for _ in range(repeats):
             for i, record in enumerate(seconds):
@@ -181,4 +188,3 @@ _API = entry.api_table()
 def address(function: Any) -> int:
     """The address of a loaded function."""
     return ctypes.cast(function, ctypes.c_void_p).value or 0
-

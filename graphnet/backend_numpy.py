@@ -145,5 +145,3 @@ def _check_finite(before: list[bool], step: Kernel | Fused, outs: Sequence[np.nd
                 f"{step.where}: {name}: made {what} of finite operands in the {step.phase} phase "
                 f"(shape {out.shape}, scope {step.where.scope or 'top level'})"
             )
-
-

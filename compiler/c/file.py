@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from graphnet.compiler.c.hazards import Access, Choice, Item, Piece, Repeat, access, place_barriers
+from graphnet.compiler.c.hazards import Access, Choice, Item, Piece, Repeat, access, clear, place_barriers
 from graphnet.compiler.c.memory import Memory, constant_text
 from graphnet.compiler.c.steps import FAILED, Function, Steps, block_comment, is_elementwise_op
 from graphnet.compiler.printers.schedule import Writer
@@ -23,11 +23,12 @@ SERIAL = 5
 
 @dataclass(frozen=True)
 class Source:
-    """The text, the storages its table H is to be filled with, and how many threads run it."""
+    """The text, the storages its table H is to be filled with, how many threads run it, and its parts' names."""
 
     text: str
     table: tuple[Storage, ...]
     threads: int
+    parts: tuple[str, ...]
 
 
 @dataclass
@@ -63,7 +64,8 @@ def emit(plan: Plan, threads: int = 1, timed: bool = False, least_work: float = 
     file = _File(plan, threads, least_work)
     if threads > 1 and file.steps.cost * file.repeats < SERIAL * least_work:
         file = _File(plan, 1, least_work)
-    return Source(file.text(timed), tuple(file.memory.table), file.threads)
+    text, parts = file.text(timed)
+    return Source(text, tuple(file.memory.table), file.threads, parts)
 
 
 class _File:
@@ -107,13 +109,15 @@ class _File:
 
     # -- text -----------------------------------------------------------------------------------------
 
-    def text(self, timed: bool) -> str:
-        """The whole file."""
+    def text(self, timed: bool) -> tuple[str, tuple[str, ...]]:
+        """The whole file, and the names of what it can run: everything, a phase, a step."""
         everything = [n for nodes in self._nodes for n in nodes]
         parts: list[tuple[str, list[_Node]]] = [("step", everything)]
         if len(self.plan.phases) > 1 and self.plan.phases == tuple(dict.fromkeys(s.phase for s in self.plan.steps)):
             for phase in self.plan.phases:
-                chosen = [n for s, nodes in zip(self.plan.steps, self._nodes, strict=True) if s.phase == phase for n in nodes]
+                chosen = [
+                    n for s, nodes in zip(self.plan.steps, self._nodes, strict=True) if s.phase == phase for n in nodes
+                ]
                 parts.append((phase, chosen))
         if timed:
             parts += [(f"part{i}", nodes) for i, nodes in enumerate(self._nodes)]
@@ -130,7 +134,7 @@ class _File:
             f"static void (*const parts[])(struct net *, int) = {{{names}}};\n",
             ENTRY,
         ]
-        return "\n".join(sections)
+        return "\n".join(sections), tuple(name for name, _ in parts)
 
     def _head(self) -> str:
         m = self.plan.memory
@@ -152,9 +156,9 @@ class _File:
         return "\n".join([*lines, NET.replace("ENTRIES", str(max(1, len(table)))), entries])
 
     def _run(self, name: str, nodes: list[_Node]) -> str:
-        for call in _calls(nodes):
-            call.function.piece.barrier = False
-        place_barriers(_items(nodes))
+        items = _items(nodes)
+        clear(items)
+        place_barriers(items)
         lines = self._lines(nodes, "    ")
         unused = "" if self.threads > 1 and any("tid" in line for line in lines) else "    (void)tid;\n"
         unused += "" if lines else "    (void)net;\n"
@@ -209,7 +213,8 @@ class _File:
                 return [*lines, *(indent + p for p in poll), f"{indent}if (tid == 0)", f"{indent}    {call}"]
             return [*lines, *self._plain(node, indent)]
         if isinstance(node, _Loop):
-            return [f"{indent}{_for(node.loop)}", *self._lines(node.body, indent + "    "), f"{indent}}}"]
+            lines = self._barrier(node.item.barrier, indent)
+            return [*lines, f"{indent}{_for(node.loop)}", *self._lines(node.body, indent + "    "), f"{indent}}}"]
         lines = self._barrier(node.item.test.barrier, indent)
         return [*lines, *self._choice(node, indent, lambda n, i: self._lines([n], i))]
 
@@ -220,7 +225,11 @@ class _File:
         """Calls that each thread runs block by block, so that what one wrote is still in the cache for the next."""
         calls = [n for n in group if isinstance(n, _Call)]
         first = calls[0].function
-        start, end = ("0", str(first.units)) if self.threads == 1 else (f"CUT({first.units}, tid)", f"CUT({first.units}, tid + 1)")
+        start, end = (
+            ("0", str(first.units))
+            if self.threads == 1
+            else (f"CUT({first.units}, tid)", f"CUT({first.units}, tid + 1)")
+        )
         block = _block(calls)
         return [
             *self._barrier(first.piece.barrier, indent),
@@ -239,7 +248,7 @@ class _File:
         return [f"{indent}if ({value}) {{", *sides[0], f"{indent}}} else {{", *sides[1], f"{indent}}}"]
 
 
-BLOCKS = ("fused", "copy", "max_pool", "pool_scatter", "pool_gather", "conv2d", "conv2d_input", "matmul_packed")
+BLOCKS = ("fused", "copy", "max_pool", "pool_scatter", "pool_gather", "conv2d", "conv2d_input")
 """Ops whose phases cost the same in several pieces as in one; elementwise ops besides."""
 
 CACHE_BYTES = 1 << 20
@@ -274,8 +283,8 @@ def _unit_bytes(calls: Sequence[_Call]) -> int:
     for call in calls:
         for a in call.function.piece.accesses:
             if a.tag is not None and a.tag[0] == "windows":
-                seen[a.space, a.low] = max(seen.get((a.space, a.low), 0), (a.high - a.low) // call.function.units)
-    return sum(seen.values())
+                seen[a.space, a.low] = max(seen.get((a.space, a.low), 0), a.nbytes)
+    return sum(seen.values()) // calls[0].function.units
 
 
 def _pays(group: Sequence[_Node]) -> bool:
@@ -293,7 +302,7 @@ def _block(calls: Sequence[_Call]) -> int:
 def _poll(function: Function) -> None:
     """Threads agree on whether an index was bad before they write homes."""
     piece = function.piece
-    piece.accesses = (*piece.accesses, Access(FAILED, 0, 1, None, False))
+    piece.accesses = (*piece.accesses, Access(FAILED, 0, 1, None, True))
 
 
 def _for(loop: Loop) -> str:
@@ -328,7 +337,8 @@ def _serial(nodes: Sequence[_Node]) -> bool:
 
 
 def _barrier_inside(nodes: Sequence[_Node]) -> bool:
-    return any(c.function.piece.barrier for c in _calls(nodes))
+    loops = any(n.item.barrier or _barrier_inside(n.body) for n in nodes if isinstance(n, _Loop))
+    return loops or any(c.function.piece.barrier for c in _calls(nodes))
 
 
 def _safe(name: str) -> str:

@@ -23,13 +23,14 @@ Tag = tuple[object, ...] | None
 
 @dataclass(frozen=True)
 class Access:
-    """Bytes [low, high) of a piece of memory, the arena (-1) or a storage."""
+    """Bytes [low, high) of a piece of memory, the arena (-1) or a storage; ``nbytes`` of them at a time."""
 
     space: int
     low: int
     high: int
     tag: Tag
     write: bool
+    nbytes: int = 0
 
     def meets(self, other: Access) -> bool:
         """True if the bytes overlap and one of the two writes."""
@@ -52,9 +53,10 @@ class Piece:
 
 @dataclass(eq=False)
 class Repeat:
-    """Pieces inside a loop."""
+    """Pieces inside a loop; ``barrier`` is set if threads must meet before its first iteration."""
 
     body: list[Item] = field(default_factory=list)
+    barrier: bool = False
 
 
 @dataclass(eq=False)
@@ -75,11 +77,25 @@ def place_barriers(items: Sequence[Item]) -> None:
         pass
 
 
+def clear(items: Sequence[Item]) -> None:
+    """Take back all barriers."""
+    for item in items:
+        if isinstance(item, Repeat):
+            item.barrier = False
+            clear(item.body)
+    for piece in pieces(items):
+        piece.barrier = False
+
+
 def _walk(items: Sequence[Item], pending: Pending) -> tuple[Pending, bool]:
     """Pieces since the last barrier after ``items``, and whether a barrier was added."""
     added = False
     for item in items:
         if isinstance(item, Repeat):
+            inside = list(pieces(item.body))
+            if not item.barrier and any(_conflict(before, piece) for before in pending for piece in inside):
+                item.barrier = added = True
+            pending = () if item.barrier else pending
             for _ in range(2):  # the second time round meets what the first left
                 pending, more = _walk(item.body, pending)
                 added |= more
@@ -142,7 +158,7 @@ def access(memory: Memory, array: Array, write: bool, axis: int | None, units: i
     tag = None
     if axis is not None and units > 1 and array.shape[axis] % units == 0:
         tag = _windows(memory, array, start, axis, units)
-    return Access(space, bytes_low, bytes_high, tag, write)
+    return Access(space, bytes_low, bytes_high, tag, write, array.nbytes)
 
 
 def span(array: Array) -> tuple[int, int]:
@@ -166,9 +182,7 @@ def _windows(memory: Memory, array: Array, start: int, axis: int, units: int) ->
     stride = array.strides[axis] * size * part
     if stride <= 0:
         return None
-    inner = [
-        (n if i != axis else part, s) for i, (n, s) in enumerate(zip(array.shape, array.strides, strict=True))
-    ]
+    inner = [(n if i != axis else part, s) for i, (n, s) in enumerate(zip(array.shape, array.strides, strict=True))]
     low = sum(min((n - 1) * s * size, 0) for n, s in inner)
     high = sum(max((n - 1) * s * size, 0) for n, s in inner) + size
     for t in array.terms:

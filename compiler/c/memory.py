@@ -1,8 +1,8 @@
 """Where arrays of a plan are in generated C: pointer expressions, and the table of memory that is handed in.
 
-    A + 0x1240            a temporary, in the arena
-    H[3]                  a parameter, slot, state, input or large constant: entry 3 of the table
-    c5                    a small constant, an array of the file
+A + 0x1240            a temporary, in the arena
+H[3]                  a parameter, slot, state, input or large constant: entry 3 of the table
+c5                    a small constant, an array of the file
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from graphnet.kernels.c.view import Job, Phase, View
 FAILED = -2
 """The space of the note that an index was out of range: threads must agree on it before homes are written."""
 
+
 @dataclass(frozen=True)
 class Function:
     """A phase as a C function: its text, how it is called, and what it touches."""
@@ -61,9 +62,7 @@ def program_of(step: Kernel | Fused) -> list[Instr]:
     return [instr(Instruction(step.op, step.attrs, operands, ("out", 0)), dtypes)]
 
 
-def epilogue_of(
-    epilogue: Epilogue, outs: Sequence[View], ins: Sequence[View]
-) -> tuple[EpilogueText, tuple[str, ...]]:
+def epilogue_of(epilogue: Epilogue, outs: Sequence[View], ins: Sequence[View]) -> tuple[EpilogueText, tuple[str, ...]]:
     """What writes the statements for one element of the kernel's result, and the helpers they need."""
     product = replace(outs[0], name="product", dtype=epilogue.dtype)
     operands = [*ins[: epilogue.product], product, *ins[epilogue.product :]]
@@ -120,6 +119,7 @@ class Steps:
         self._threads = threads
         self._least_work = least_work
         self.helpers: dict[str, None] = {}
+        self._names: dict[str, int] = {}
         self.cost = 0.0
 
     def functions(self, step: Kernel | Fused, number: int, comment: Sequence[str]) -> list[Function]:
@@ -133,10 +133,15 @@ class Steps:
         found = []
         for index, phase in enumerate(made):
             self.helpers.update(dict.fromkeys(phase.helpers))
-            name = f"s{number}{chr(ord('a') + index) if len(made) > 1 else ''}"
+            name = self._name(f"s{number}{chr(ord('a') + index) if len(made) > 1 else ''}")
             head = [*comment, phase.note] if index == 0 else [phase.note]
             found.append(self._function(name, step, phase, declared, [h for h in head if h], len(made) == 1, number))
         return found
+
+    def _name(self, wanted: str) -> str:
+        """A name of its own: what is done in front of a loop has the position of the loop's first step."""
+        self._names[wanted] = count = self._names.get(wanted, 0) + 1
+        return wanted if count == 1 else f"{wanted}_{count}"
 
     def _function(
         self,
@@ -191,7 +196,7 @@ class Steps:
             # a phase that stands alone gives each thread scratch of its own
             found.append(replace(scratch, tag=("own", number)) if scratch and alone else scratch)
         if phase.fails:
-            found.append(Access(FAILED, 0, 1, None, True))
+            found.append(Access(FAILED, 0, 1, None, False))  # notes do not disturb each other, only who looks
         return tuple(a for a in found if a is not None and not self._is_constant(a))
 
     def _is_constant(self, found: Access) -> bool:

@@ -1,4 +1,4 @@
-"""The command line: ``graphnet train|dump|generate|bench|info``.
+"""The command line: ``graphnet train|dump|export-c|generate|bench|info``.
 
 What a user can do wrong ends in one line on stderr that starts with ``graphnet:``, and exit code 2; with
 GRAPHNET_DEBUG set, in a traceback. An interrupted command exits with 130.
@@ -11,11 +11,11 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from graphnet.cli import bench, dump, generate, info, train
+from graphnet.cli import bench, dump, export_c, generate, info, train
 from graphnet.cli.options import Parser, one_line
 from graphnet.compiler.errors import GraphnetError
 
-COMMANDS = (train, dump, generate, bench, info)
+COMMANDS = (train, dump, export_c, generate, bench, info)
 
 
 def parser() -> Parser:

@@ -14,15 +14,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from math import gcd
 
-from graphnet.kernels.c.conv_text import block, loop
-from graphnet.kernels.c.tile import lanes
-from graphnet.kernels.c.view import ITEMSIZE, Attrs, View
+from graphnet.kernels.c.conv_text import block, loop, round_up, term, total
+from graphnet.kernels.c.tile import lanes, vector_type
+from graphnet.kernels.c.view import CTYPES, ITEMSIZE, Attrs, Epilogue, Phase, View, elements_cost
 
-
-def round_up(n: int, to: int) -> int:
-    return -(-n // to) * to
+ROWS_BYTES = 192 << 10  # of packed rows: they should stay in the second cache beside everything else
+UNITS = 16  # enough for any number of threads
+PER_FLOP = 1 / 180  # nanoseconds
 
 
 @dataclass(frozen=True)
@@ -77,15 +78,15 @@ class Conv:
     def pixels(self) -> int:
         return self.size[0] * self.size[1]
 
-    @property
+    @cached_property
     def inside(self) -> bool:
         """No output reaches into padding."""
         ends = (
             (self.size[d] - 1) * self.stride[d] + (self.kernel[d] - 1) * self.dilation[d] - self.padding[d][0]
             for d in (0, 1)
         )
-        no_start = not any(self.padding[d][0] for d in (0, 1))
-        return no_start and all(end < size for end, size in zip(ends, self.x.shape[2:], strict=True))
+        starts = any(self.padding[d][0] for d in (0, 1))
+        return not starts and all(end < size for end, size in zip(ends, self.x.shape[2:], strict=True))
 
     @property
     def flops(self) -> int:
@@ -127,11 +128,13 @@ class Rows:
         size = round_up(self.classes * self.slots * self.line, 64 // item)
         return size + 64 // item if size * item % 1024 == 0 else size
 
-    def slot(self) -> str:
-        """The C expression of the slot where kernel row i meets output row 0."""
+    def slot(self, line: str = "") -> str:
+        """Where kernel row i meets output row 0, counted in elements."""
         dh, sh = self.conv.dilation[0], self.conv.stride[0]
-        start = "i" if dh == sh else f"i * {dh} / {sh}" if sh > 1 else f"i * {dh}"
-        return start if self.classes == 1 else f"(i % {self.classes} * {self.slots} + {start})"
+        slot = f"i * {dh} / {sh}" if dh % sh else total(term("i", dh // sh))
+        if self.classes > 1:
+            slot = f"(i % {self.classes} * {self.slots} + {slot})"
+        return f"{slot} * {line or self.line}"
 
     @property
     def staged(self) -> tuple[int, int]:
@@ -140,74 +143,144 @@ class Rows:
         last = max(k * dh % sh for k in range(self.classes)) + sh * (self.slots - 1)
         return last + 1, (self.conv.size[1] - 1) * sw + (kw - 1) * dw + 1
 
-    def walk(self, first_row: str, inner: Iterable[str]) -> list[str]:
+    def _walk(self, first_row: str, inner: Iterable[str]) -> list[str]:
         """Loops over classes s and slots q that hold an image row, h, when output rows start at first_row."""
         conv = self.conv
-        (sh, _), dh, (top, _) = conv.stride, conv.dilation[0], conv.padding[0]
-        start = f"{first_row} * {sh}" if first_row != "0" else ""
-        shift = f"s * {dh} % {sh}" if self.classes > 1 else ""
-        offset = " + ".join(t for t in (start, shift) if t) + (f" - {top}" if top else "") or "0"
+        sh, top = conv.stride[0], conv.padding[0][0]
+        offset = total(self._first(first_row), self._class_row()) + (f" - {top}" if top else "")
         lines = [
             f"const long offset = {offset};",
-            f"const long stop = gn_stop({conv.x.shape[2]}, {self.slots}, offset, {sh});",
+            f"const long stop = gn_met_stop({conv.x.shape[2]}, {self.slots}, offset, {sh});",
             *block(
-                f"for (long q = gn_first(offset, {sh}); q < stop; ++q)",
-                [f"const long h = q * {sh} + offset;", *inner],
+                f"for (long q = gn_met_first(offset, {sh}); q < stop; ++q)",
+                [f"const long h = {term('q', sh)} + offset;", *inner],
             ),
         ]
+        return self._classes(lines)
+
+    def _first(self, first_row: str) -> str:
+        """The image row of a first output row, as if there were no padding."""
+        return term(first_row, self.conv.stride[0]) if first_row else ""
+
+    def _classes(self, lines: list[str]) -> list[str]:
         return loop("s", self.classes, lines) if self.classes > 1 else lines
 
-    def place(self, base: str, c: str, j: str, slot: str, line: str = "") -> str:
-        """Pointer to a slot of (c, j)."""
-        return f"{base} + ({c} * {self.conv.kernel[1]} + {j}) * {self.plane} + {slot} * {line or self.line}"
+    def _class_row(self) -> str:
+        """The first image row of class s."""
+        return f"s * {self.conv.dilation[0]} % {self.conv.stride[0]}" if self.classes > 1 else ""
 
-    def gather(self, image: str, count: int | str, into: str, first_row: str = "0", line: str = "") -> list[str]:
-        """Packs ``count`` channels from the pointer expression ``image`` for output rows from first_row.
+    def _slot_of(self, base: str, line: str = "") -> str:
+        """Pointer to slot q of class s of (c, j)."""
+        plane = f"(c * {self.conv.kernel[1]} + j) * {self.plane}"
+        slot = f"(s * {self.slots} + q)" if self.classes > 1 else "q"
+        return total(base, plane, f"{slot} * {line or self.line}")
 
-        Needs ``stage`` of the size `staged`, zero at first, if the convolution is not `inside`; and RANGES.
+    def gather(self, image: str, channels: int, into: str, first_row: str = "", line: str = "") -> list[str]:
+        """Packs channels from the pointer ``image`` for output rows from first_row (0), slots ``line`` apart.
+
+        Needs RANGES, and if the convolution is not `inside` a buffer ``stage`` as large as `staged`, zero at first.
         """
         conv = self.conv
-        (_, kw), sw, (_, channel, down, along) = conv.kernel, conv.stride[1], conv.x.strides
-        copy = loop("z", conv.size[1], [f"to[z] = from[z * {sw if not conv.inside else sw * along}L];"])
-        target = f"{conv.x.ctype} *to = {self.place(into, 'c', 'j', self._slot('s', 'q'), line)};"
+        (_, kw), (sh, sw), dw, ctype = conv.kernel, conv.stride, conv.dilation[1], conv.x.ctype
+        _, channel, down, along = conv.x.strides
+        to = f"{ctype} *to = {self._slot_of(into, line)};"
         if conv.inside:
-            source = f"const {conv.x.ctype} *from = {image} + c * {channel}L + h * {down}L + j * {conv.dilation[1] * along}L;"
-            return loop("c", count, loop("j", kw, self.walk(first_row, [source, target, *copy])))
-        shift = f" + s * {conv.dilation[0]} % {conv.stride[0]}" if self.classes > 1 else ""
-        source = f"const {conv.x.ctype} *from = stage + (q * {conv.stride[0]}{shift}) * {self.staged[1]} + j * {conv.dilation[1]};"
-        inner = loop("q", self.slots, [source, target, *copy])
-        inner = loop("s", self.classes, inner) if self.classes > 1 else inner
-        return loop("c", count, [*self._stage(f"{image} + c * {channel}L", first_row), *loop("j", kw, inner)])
-
-    def _slot(self, s: str, q: str) -> str:
-        return f"({s} * {self.slots} + {q})" if self.classes > 1 else q
+            place = total(image, term("c", channel), term("h", down), term("j", dw * along))
+            copy = loop("z", conv.size[1], [f"to[z] = from[{term('z', sw * along) or '0'}];"])
+            rows = self._walk(first_row, [f"const {ctype} *from = {place};", to, *copy])
+            return loop("c", channels, loop("j", kw, rows))
+        row = total(term("q", sh), self._class_row())
+        place = total("stage", f"({row}) * {self.staged[1]}", term("j", dw))
+        copy = loop("z", conv.size[1], [f"to[z] = from[{term('z', sw)}];"])
+        rows = self._classes(loop("q", self.slots, [f"const {ctype} *from = {place};", to, *copy]))
+        return loop("c", channels, [*self._stage(total(image, term("c", channel)), first_row), *loop("j", kw, rows)])
 
     def _stage(self, image: str, first_row: str) -> list[str]:
         """Copies a channel into the middle of ``stage``; what is left and right of it stays zero."""
         conv = self.conv
         (height, width), ((top, _), (left, _)) = self.staged, conv.padding
         columns = max(0, min(conv.x.shape[3], width - left))
-        into = f"stage[r * {width} + {left} + v]"
-        copy = loop("v", columns, [f"{into} = from[v * {conv.x.strides[3]}L];"])
+        into = f"stage[{total(f'r * {width}', 'v', str(left))}]"
+        copy = loop("v", columns, [f"{into} = from[{term('v', conv.x.strides[3]) or '0'}];"])
+        source = f"const {conv.x.ctype} *from = {total(image, term('h', conv.x.strides[2]))};"
         row = [
-            f"const long h = {first_row} * {conv.stride[0]} + r - {top};",
-            *block(f"if (h < 0 || h >= {conv.x.shape[2]})", loop("v", columns, [f"{into} = 0;"])),
-            *block("else", [f"const {conv.x.ctype} *from = {image} + h * {conv.x.strides[2]}L;", *copy]),
+            f"const long h = {total(self._first(first_row), 'r')} - {top};",
+            *block(f"if (h >= 0 && h < {conv.x.shape[2]})", [source, *copy]),
+            *block("else", loop("v", columns, [f"{into} = 0;"])),
         ]
         return loop("r", height, row)
 
-    def scatter(self, image: str, count: int | str, source: str) -> list[str]:
-        """Adds ``count`` channels of packed rows to the image, which must be zero at first; the way back of gather."""
+    def scatter(self, image: str, channels: int, source: str) -> list[str]:
+        """Adds packed rows up in the channels from the pointer ``image``, zero at first: the way back of gather."""
         conv = self.conv
-        (_, kw), (_, sw), (_, channel, down, along) = conv.kernel, conv.stride, conv.x.strides
-        offset = f"j * {conv.dilation[1]} - {conv.padding[1][0]}"
+        (_, kw), (_, sw), columns = conv.kernel, conv.stride, conv.size[1]
+        _, channel, down, along = conv.x.strides
+        left = conv.padding[1][0]
+        offset = term("j", conv.dilation[1]) + (f" - {left}" if left else "")
+        column = term(f"({term('z', sw)} + {offset})", along)
         pointers = [
-            f"const {conv.x.ctype} *from = {self.place(source, 'c', 'j', self._slot('s', 'q'))};",
-            f"{conv.x.ctype} *to = {image} + c * {channel}L + h * {down}L;",
+            f"const {conv.x.ctype} *from = {self._slot_of(source)};",
+            f"{conv.x.ctype} *to = {total(image, term('c', channel), term('h', down))};",
         ]
-        add = f"to[(z * {sw} + {offset}) * {along}L] += from[z];"
+        add = f"to[{column or '0'}] += from[z];"
+        bounds = (
+            f"start = gn_met_first({offset}, {sw}), end = gn_met_stop({conv.x.shape[3]}, {columns}, {offset}, {sw})"
+        )
+        adds = block("for (long z = start; z < end; ++z)", [add])
         if conv.inside:
-            return loop("j", kw, loop("c", count, self.walk("0", [*pointers, *loop("z", conv.size[1], [add])])))
-        bounds = f"gn_first({offset}, {sw}), to_z = gn_stop({conv.x.shape[3]}, {conv.size[1]}, {offset}, {sw})"
-        rows = self.walk("0", [*pointers, *block("for (long z = from_z; z < to_z; ++z)", [add])])
-        return loop("j", kw, [f"const long from_z = {bounds};", *loop("c", count, rows)])
+            adds = loop("z", columns, [add])
+        rows = loop("c", channels, self._walk("", [*pointers, *adds]))
+        return loop("j", kw, rows if conv.inside else [f"const long {bounds};", *rows])
+
+
+def nothing(*operands: View) -> bool:
+    """Whether there is nothing to sum."""
+    return not all(view.size for view in operands)
+
+
+def zeros(out: View, epilogue: Epilogue | None) -> list[Phase]:
+    """out is zero everywhere, if it has any element."""
+    n, o, rows, columns = out.shape
+    if epilogue is not None:
+        inner = loop("p", rows * columns, epilogue(("n", "o", "p"), "0").splitlines())
+    else:
+        inner = loop("y", rows, loop("z", columns, [f"{out.at('n', 'o', 'y', 'z')} = 0;"]))
+    body = block("for (long n = lo; n < hi; ++n)", loop("o", o, inner))
+    return [Phase("\n".join(body), n, (), (), elements_cost(out.size), "zero")] if out.size else []
+
+
+def counted(pattern: str, count: int, between: str = " ") -> str:
+    return between.join(pattern.format(j) for j in range(count))
+
+
+def patch_tile(mr: int, nv: int, dtype: str) -> tuple[str, str]:
+    """Name and text of a function that adds up rows of b that lie anywhere.
+
+    ``NAME(long K, const T *a, long ai, long ak, const T *b, const int32_t *at, T *t, long ti, int add)``:
+    t[i*ti + j] = (add ? t[i*ti + j] : 0) + sum over k < K of a[i*ai + k*ak] * b[at[k] + j], for i < mr and
+    j < nv * lanes. Every element is one chain of multiply-adds in the order of k. Needs ``tile.vectors()``.
+    """
+    ctype, vector, width = CTYPES[dtype], vector_type(dtype), lanes(dtype)
+    name, v = f"gn_patches_{mr}x{nv}_{dtype}", vector.upper()
+    at = [[f"{v}(t + {i} * ti + {j * width})" for j in range(nv)] for i in range(mr)]
+    loads = ", ".join(f"b{j} = {v}(y + {j * width})" for j in range(nv))
+    lines = [
+        f"GN_CONTRACT static __attribute__((noinline)) void {name}(long K, const {ctype} *restrict a, long ai,",
+        f"    long ak, const {ctype} *restrict b, const int32_t *restrict at, {ctype} *restrict t, long ti, int add)",
+        "{",
+        "    GN_CONTRACTED",
+        *(f"    {vector} {counted(f'c{i}_{{0}} = {{{{0}}}}', nv, ', ')};" for i in range(mr)),
+        "    if (add) {",
+        *("        " + " ".join(f"c{i}_{j} = {at[i][j]};" for j in range(nv)) for i in range(mr)),
+        "    }",
+        "    for (long k = 0; k < K; ++k, a += ak) {",
+        f"        const {ctype} *y = b + at[k];",
+        f"        {vector} {loads};",
+        *([f"        {counted('GN_KEEP(b{0});', nv)}"] if mr <= 4 else []),
+        f"        {ctype} s;",
+        *(f"        s = a[{i} * ai]; {counted(f'c{i}_{{0}} += s * b{{0}};', nv)}" for i in range(mr)),
+        "    }",
+        *("    " + " ".join(f"{at[i][j]} = c{i}_{j};" for j in range(nv)) for i in range(mr)),
+        "}",
+    ]
+    return name, "\n".join(lines) + "\n"

@@ -15,9 +15,9 @@ from itertools import zip_longest
 from math import prod
 
 from graphnet.kernels.c import gemm_pack
+from graphnet.kernels.c.gemm_dots import LEAST_LINE, Dots, Plain, Sums, few, line
 from graphnet.kernels.c.gemm_pack import Matrix, block
-from graphnet.kernels.c.gemm_tiles import GIGAHERTZ, Plan, Product, Split, Text, back, choose, is_deep
-from graphnet.kernels.c.tile import dot_lanes, dot_types, dots, dots_name, lanes, sums, sums_name, sums_widths, vectors
+from graphnet.kernels.c.gemm_tiles import GIGAHERTZ, Plan, Product, Split, Text, choose, is_deep
 from graphnet.kernels.c.view import CTYPES, ITEMSIZE, Attrs, Epilogue, Job, Phase, View
 
 SMALL = 2048
@@ -98,141 +98,6 @@ def _lead(out: View, ins: Sequence[View]) -> tuple[int, Axes]:
 
 
 @dataclass(frozen=True, slots=True)
-class Plain:
-    """Loops, for few multiplications, for k = 1 and, with sums of nothing, for k = 0."""
-
-    product: Product
-    split: Split
-    note = "plain loops"
-    scratch = 0
-    helpers: tuple[str, ...] = ()
-
-    @property
-    def cost(self) -> float:
-        p = self.product
-        return p.m * p.n * (1 + p.k) * 0.12
-
-    def lines(self, bounds: tuple[str, str], epilogue: Epilogue | None, scratch: str) -> list[str]:
-        p = self.product
-        heads = []
-        for index, axis, size in (("i", "m", p.m), ("j", "n", p.n)):
-            lo, hi = bounds if axis == self.split.axis else ("0", str(size))
-            heads.append(f"for (long {index} = {lo}; {index} < {hi}; ++{index})")
-        if p.k <= 1:
-            value = f"{p.left.element('i', '0')} * {p.right.element('0', 'j')}" if p.k else "0"
-            outer, inner = heads[::-1] if p.out.down == 1 and p.n > 1 else heads
-            return block(outer, block(inner, _store(p, epilogue, f"({value})")))
-        total = [
-            f"{CTYPES[p.dtype]} sum = 0;",
-            f"for (long k = 0; k < {p.k}; ++k)",
-            f"    sum += {p.left.element('i', 'k')} * {p.right.element('k', 'j')};",
-        ]
-        return block(heads[0], block(heads[1], total + _store(p, epilogue, "sum")))
-
-
-def _store(p: Product, epilogue: Epilogue | None, value: str) -> list[str]:
-    """What is done with an element that is finished."""
-    return epilogue(("i", "j"), value).splitlines() if epilogue else [f"{p.out.element('i', 'j')} = {value};"]
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A matrix times a vector: the column of results p.out, turned if it was a row.
-
-    ``form`` is "dots" if the rows of the matrix lie in one piece each, "sums" if its columns do; ``step`` is how
-    many results are computed at a time.
-    """
-
-    product: Product
-    turned: bool
-    split: Split
-    form: str
-    step: int
-
-    @property
-    def note(self) -> str:
-        return "dot products" if self.form == "dots" else "sums of rows"
-
-    @property
-    def cost(self) -> float:
-        p = self.product
-        return p.m * p.k * ITEMSIZE[p.dtype] / 60 + 2 * p.m
-
-    @property
-    def copies(self) -> bool:
-        return self.form == "dots" and self.product.right.down != 1
-
-    @property
-    def scratch(self) -> int:
-        """A thread's copy of the vector, where its elements lie apart."""
-        return self.product.k * ITEMSIZE[self.product.dtype] * self.split.threads * self.copies
-
-    @property
-    def helpers(self) -> tuple[str, ...]:
-        dtype = self.product.dtype
-        if self.form == "dots":
-            return (vectors(), dot_types(dtype), dots(self.step, dtype))
-        return (vectors(), sums(self.step // lanes(dtype), dtype))
-
-    def lines(self, bounds: tuple[str, str], epilogue: Epilogue | None, scratch: str) -> list[str]:
-        p, step, ctype = self.product, self.step, CTYPES[self.product.dtype]
-        lo, hi = bounds if self.split.axis else ("0", str(p.m))
-        index, other = ("j", "i") if self.turned else ("i", "j")
-        original = p.turned if self.turned else p
-        lines = [f"const long {other} __attribute__((unused)) = 0;", f"{ctype} part[{step}];"]
-        padded = p.m < step
-        if self.form == "dots":
-            lines += self._vector(scratch)
-            call = f"{dots_name(step, p.dtype)}({p.k}, {p.left.pointer('top', '0')}, {p.left.down}, vector, part);"
-        else:
-            tail, safe = ("0", p.k)
-            if padded:
-                rows = min(p.k, -(-(step - p.m) // p.left.across))
-                tail, safe = "tail", p.k - rows
-                lines += gemm_pack.tail(p.dtype, p.left.turned, p.m, p.k, step, rows)
-            name = sums_name(step // lanes(p.dtype), p.dtype)
-            matrix = f"{p.left.pointer('top', '0')}, {p.left.across}"
-            call = f"{name}({p.k}, {safe}, {p.right.at}, {p.right.down}, {matrix}, {tail}, part);"
-        if padded:
-            head = [f"const long end = {p.m}, top = 0;"]
-        else:
-            head = [f"const long end = row + {step} < {hi} ? row + {step} : {hi}, top = {back('end', step, hi)};"]
-        each = block(
-            f"for (long {index} = row; {index} < end; ++{index})", _store(original, epilogue, f"part[{index} - top]")
-        )
-        return lines + block(f"for (long row = {lo}; row < {hi}; row += {step})", [*head, call, *each])
-
-    def _vector(self, scratch: str) -> list[str]:
-        p, ctype = self.product, CTYPES[self.product.dtype]
-        if not self.copies:
-            return [f"const {ctype} *vector = {p.right.at};"]
-        own = f" + tid * {p.k}L" if self.split.threads > 1 else ""
-        return [
-            f"{ctype} *vector = ({ctype} *)({scratch}){own};",
-            f"for (long k = 0; k < {p.k}; ++k)",
-            f"    vector[k] = {p.right.element('k', '0')};",
-        ]
-
-
-def _line(p: Product, split: Split) -> Line | None:
-    """The product as matrix times vector, or None if it is not one or its matrix lies badly."""
-    turned = p.n != 1
-    if turned:
-        p = p.turned
-    if p.n != 1:
-        return None
-    least = split.shares("n" if turned else "m", p.m)[0]
-    if p.left.across == 1 and p.k >= dot_lanes(p.dtype):
-        return Line(p, turned, split, "dots", min(8, least))
-    length = lanes(p.dtype)
-    if p.left.down != 1 or p.k < 8 or (p.m < length and p.left.across < p.m):
-        return None
-    fitting = [nv for nv in sums_widths() if nv * length <= least] or [1]
-    best = min(fitting, key=lambda nv: (-(-least // (nv * length)) * nv, -nv))
-    return Line(p, turned, split, "sums", best * length)
-
-
-@dataclass(frozen=True, slots=True)
 class Tiles:
     """Register tiles, as the plan says."""
 
@@ -258,16 +123,15 @@ class Tiles:
         return Text(self.plan, bounds, epilogue, scratch).lines()
 
 
-Kind = Plain | Line | Tiles
+Kind = Plain | Dots | Sums | Tiles
 
 
 def _kind(p: Product, split: Split, shareable: bool) -> Kind:
-    line = _line(p, split) if p.k > 1 and 1 in (p.m, p.n) else None
-    if line and (p.m * p.n * p.k > SMALL // 8):
-        return line
-    if p.k <= 1 or p.m * p.n * p.k <= SMALL or 1 in (p.m, p.n):
+    work = p.m * p.n * p.k
+    found = line(p, split) if work > SMALL // 8 else None
+    if not found and (p.k <= 1 or work <= SMALL or 1 in (p.m, p.n)):
         return Plain(p, split)
-    return Tiles(choose(p, split, shareable))
+    return found or few(p, split) or Tiles(choose(p, split, shareable))
 
 
 # -- Sharing among threads
@@ -295,7 +159,7 @@ def _share(stack: Stack, out: View, ins: Sequence[View], threads: int) -> Share:
         over = "n" if p.n > p.m else "m"
     else:
         over = "m" if p.m >= min(4 * threads, p.n) else "n"
-    if size[over] < threads:
+    if size[over] < threads * (LEAST_LINE if over != "batch" and 1 in (p.m, p.n) else 1):
         return Share()
     if over == "n":
         return Share("n", p.n, 1, (len(out.shape) - 1, None, len(ins[1].shape) - 1))
@@ -317,11 +181,16 @@ def _prepared(out: View, ins: Sequence[View], threads: int) -> tuple[Stack, Shar
 
 
 def matmul_scratch(outs: Sequence[View], ins: Sequence[View], attrs: Attrs, threads: int) -> int:
-    """Bytes of scratch that ``matmul`` uses."""
-    if not outs[0].size:
+    """Bytes of scratch that ``matmul`` uses, into ``outs`` or, through an epilogue, with elements in order."""
+    (out,) = outs
+    if not out.size:
         return 0
-    _, share, kind = _prepared(outs[0], ins, threads)
-    return kind.scratch * (threads if share.over == "batch" else 1)
+    steps = tuple(prod(out.shape[axis + 1 :]) for axis in range(len(out.shape)))
+    sizes = []
+    for view in (out, replace(out, strides=steps)):
+        _, share, kind = _prepared(view, ins, threads)
+        sizes.append(kind.scratch * (threads if share.over == "batch" else 1))
+    return max(sizes)
 
 
 def matmul(outs: Sequence[View], ins: Sequence[View], attrs: Attrs, job: Job) -> list[Phase]:

@@ -168,6 +168,24 @@ def tail(dtype: str, right: Matrix, columns: int, k: int, width: int, rows: int)
     ]
 
 
+def steps(
+    names: tuple[str, str, str], bounds: tuple[str, str], size: int, step: int, inner: list[str], ends: bool = True
+) -> list[str]:
+    """A loop over bounds, C expressions of a part of ``size``, in steps of which the last reaches back to be full.
+
+    ``names`` are the C variables of the first index that is new, the first of the step and the end of the step;
+    the end is left out without ``ends``. The size is at least a step.
+    """
+    new, first, end = names
+    lo, hi = bounds
+    if (lo, hi) == ("0", str(size)) and size % step == 0:
+        head = f"const long {first} = {new}" + (f", {end} = {new} + {step};" if ends else ";")
+    else:
+        back = f"{end} - {step}" if hi.isdigit() else f"{end} > {step} ? {end} - {step} : 0"
+        head = f"const long {end} = {new} + {step} < {hi} ? {new} + {step} : {hi}, {first} = {back};"
+    return block(f"for (long {new} = {lo}; {new} < {hi}; {new} += {step})", [head, *inner])
+
+
 def block(head: str, lines: list[str]) -> list[str]:
     """A C statement with a braced body."""
     return [f"{head} {{", *(f"    {line}" for line in lines), "}"]

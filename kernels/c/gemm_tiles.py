@@ -12,13 +12,17 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from graphnet.kernels.c import gemm_pack
-from graphnet.kernels.c.gemm_pack import Matrix, block
+from graphnet.kernels.c.gemm_pack import Matrix, block, steps
 from graphnet.kernels.c.tile import ISAS, lanes, micro, target, tile_cycles, tiles, vectors
 from graphnet.kernels.c.view import CTYPES, ITEMSIZE, Epilogue
 
-PREFETCH = 0
 PANEL_BYTES = 1 << 19
 """A panel of the right operand beyond this falls out of the second-level cache, so k is cut in blocks."""
+
+BLOCK = 256
+"""About the length of a block of k."""
+
+L2_BYTES = 1 << 20
 
 GIGAHERTZ = 3.5
 
@@ -60,8 +64,9 @@ class Split:
 class Plan:
     """How a product is cut: ``product`` as computed, tiles of mr x nv vectors, which axis the threads share.
 
-    ``right`` says where the right operand is read: "place", "local" (each thread packs a panel when it needs it)
-    or "shared" (packed before, by all threads). ``depth`` is the length of a block of k.
+    ``right`` says where the right operand is read: "place", "shared" (packed
+    before, by all threads), "panel" or "block" (each thread packs a panel, or its panels of a block of k, when it
+    needs them). ``depth`` is the length of a block of k.
     """
 
     product: Product
@@ -88,14 +93,18 @@ class Plan:
         """Whether a tile's rows meet all panels before the next rows come: if only the right operand is small."""
         p, item = self.product, ITEMSIZE[self.product.dtype]
         small = p.k * p.n * item <= PANEL_BYTES < p.k * max(self.rows) * item
-        return small and self.right != "local" and not self.blocked
+        return small and self.right in ("place", "shared") and not self.blocked
 
     @property
     def buffer(self) -> int:
-        """Elements of the packed right operand that one thread (local) or all (shared) need."""
-        if self.right == "local":
-            return self.depth * self.width
-        return gemm_pack.panels(self.product.n, self.width) * self.product.k * self.width * (self.right == "shared")
+        """Elements of the packed right operand that all threads (shared) or each thread needs."""
+        count = {
+            "place": 0,
+            "panel": 1,
+            "block": gemm_pack.panels(max(self.columns), self.width),
+            "shared": gemm_pack.panels(self.product.n, self.width),
+        }
+        return count[self.right] * self.depth * self.width
 
     @property
     def sums(self) -> int:
@@ -106,7 +115,7 @@ class Plan:
     @property
     def scratch(self) -> int:
         """Bytes of scratch."""
-        buffers = self.buffer * (self.threads if self.right == "local" else 1)
+        buffers = self.buffer * (1 if self.right == "shared" else self.threads)
         return ITEMSIZE[self.product.dtype] * (buffers + self.sums * self.threads)
 
     @property
@@ -123,14 +132,16 @@ class Plan:
         """Definitions at file scope that the statements need."""
         dtype = self.product.dtype
         found = (vectors(), micro(self.tile_name, self.mr, self.nv, dtype, "ai", "ak", "bk", "ti"))
-        turns = self.flips or (self.right == "local" and self.product.right.down == 1)
+        turns = self.flips or (self.right == "panel" and self.product.right.down == 1)
         return (*found, gemm_pack.transpose(dtype)) if turns else found
 
     @property
     def note(self) -> str:
         """How it is done, in a few words."""
         side = "left operand transposed, " if self.turned else "right operand "
-        where = {"place": "in place", "local": "packed by panels", "shared": "packed before"}[self.right]
+        where = {"place": "in place", "panel": "packed by panels", "block": "packed by blocks"}.get(
+            self.right, "packed before"
+        )
         text = f"tiles of {self.mr} x {self.width}, {side}{where}"
         return text + (f", k in blocks of {self.depth}" if self.blocked else "")
 
@@ -150,6 +161,22 @@ def _where(p: Product, width: int, rows: int) -> str:
     return "place" if extent <= 1 << 17 or rows < 32 or (extent <= 1 << 21 and rows < 384) else "pack"
 
 
+def _reads(p: Product, mr: int, nv: int, where: str, rows: int, depth: int) -> float:
+    """By what factor memory slows a tile down: measured, for choosing between plans only."""
+    item = ITEMSIZE[p.dtype]
+    factor = 1 + 0.15 / mr + 0.05 / nv + (0.05 if depth < p.k else 0.0)
+    if where == "place" and p.n * item >= 2048:
+        factor += 0.02 + 0.9 * max(0.0, 1 - mr * nv / 24)
+    block_bytes = rows * depth * item
+    if p.left.down == 1 and abs(p.left.across) * item >= 1024:
+        factor += 0.0125 * max(0, 12 - mr)
+        if block_bytes > L2_BYTES and abs(p.left.across) * item >= 4096:
+            factor += 0.3
+    if block_bytes > L2_BYTES and p.n > nv * lanes(p.dtype):
+        factor += 0.08
+    return factor
+
+
 def _store_cycles(p: Product) -> float:
     """Cycles to bring the tiles to where the result lies."""
     return p.m * p.n * (0.05 if p.out.across == 1 else 0.5 if p.out.down == 1 else 1.5)
@@ -164,16 +191,17 @@ def _plans(p: Product, turned: bool, split: Split, shareable: bool, packed: bool
         if mr > rows[0] or (nv > 1 and width > columns[0]):
             continue
         limit = max(PANEL_BYTES // (width * item), 512)
-        depth = p.k if p.k <= limit else -(-p.k // -(-p.k // 1024))
+        depth = p.k if p.k <= limit else -(-p.k // -(-p.k // BLOCK))
         where, packing = "shared" if packed else _where(p, width, rows[-1]), 0.0
         if p.n < width and depth < p.k:
             where = "pack"
         if where == "pack":
-            where = "shared" if rows[0] < p.m and shareable and depth == p.k else "local"
+            where = "shared" if rows[0] < p.m and shareable and depth == p.k else "panel"
+            where = "block" if depth < p.k and p.right.across == 1 and p.n >= width else where
             times = split.threads if where == "shared" else 1
             packing = p.k * columns[-1] * (0.35 if 1 in (p.right.down, p.right.across) else 1.5) / times
         count = -(-rows[-1] // mr) * -(-columns[-1] // width)
-        reads = 1 + 0.15 / mr + 0.05 / nv + (0.02 if where == "place" and p.n * item >= 2048 else 0.0)
+        reads = _reads(p, mr, nv, where, rows[-1], depth)
         once = 2 * mr * nv / unit.loads + 15
         cycles = count * (p.k * tile_cycles(mr, nv) * reads + once) + packing + _store_cycles(p) / split.threads
         yield Plan(p, turned, mr, nv, rows, columns, where, depth, split.threads, cycles)
@@ -216,12 +244,12 @@ class Text:
         """The statements that compute the share."""
         plan, inner = self.plan, self._tile()
         if plan.rows_first:
-            pre = []
-            if PREFETCH:
-                pre = [f"if (top + {2*plan.mr} <= {self.p.m}) for (long d = 0; d < {plan.mr*self.p.k}; d += 16)", f"    __builtin_prefetch({self.p.left.pointer(f'(top + {plan.mr})', 'd')}, 0, {PREFETCH});"]
-            loops = self._rows([*pre, *self._columns(inner)])
+            loops = self._rows(self._columns(inner))
         else:
-            loops = self._columns([*self._local_panel(), *self._rows(inner)])
+            panel = self._panel() if plan.right == "panel" else []
+            loops = self._columns([*panel, *self._rows(inner)])
+            if plan.right == "block":
+                loops = self._block() + loops
         if plan.blocked:
             loops = [
                 f"{self.ctype} *tile = sums; /* every tile keeps its unfinished sums in scratch */",
@@ -236,11 +264,11 @@ class Text:
         lines = []
         start = f"({ctype} *)({self.scratch})"
         tid = "tid" if plan.threads > 1 else "0"
-        if plan.right == "local":
-            lines.append(f"{ctype} *panel = {start} + {tid} * {plan.buffer}L;")
+        if plan.right in ("panel", "block"):
+            lines.append(f"{ctype} *{plan.right} = {start} + {tid} * {plan.buffer}L;")
         elif plan.right == "shared":
             lines.append(f"const {ctype} *packed = (const {ctype} *)({self.scratch});")
-        used = plan.buffer * (plan.threads if plan.right == "local" else 1)
+        used = plan.buffer * (1 if plan.right == "shared" else plan.threads)
         if plan.blocked:
             lines.append(f"{ctype} *sums = {start} + {used}L + {tid} * {plan.sums}L;")
         elif not self.direct:
@@ -255,33 +283,36 @@ class Text:
     def _tail_rows(self) -> int:
         return -(-(self.width - self.p.n) // self.p.right.down)
 
-    def _columns(self, inner: list[str]) -> list[str]:
-        """The loop over panels; the last reaches back to be full."""
-        lo, hi = self.column_bounds
-        w = self.width
+    def _columns(self, inner: list[str], stops: bool = True) -> list[str]:
+        """The loop over panels; the last reaches back to be full. ``stops`` if inner needs where each ends."""
         if self.padded:
-            return ["const long column = 0, start = 0, stop = " + f"{self.p.n};", *inner]
-        if (lo, hi) == ("0", str(self.p.n)) and self.p.n % w == 0:
-            head = ["const long start = column" + ("" if self.direct else f", stop = column + {w}") + ";"]
-        else:
-            head = [f"const long stop = column + {w} < {hi} ? column + {w} : {hi}, start = {back('stop', w, hi)};"]
-        return block(f"for (long column = {lo}; column < {hi}; column += {w})", head + inner)
+            return [f"const long column = 0, start = 0, stop = {self.p.n};", *inner]
+        names = ("column", "start", "stop")
+        return steps(names, self.column_bounds, self.p.n, self.width, inner, stops and not self.direct)
 
     def _rows(self, inner: list[str]) -> list[str]:
         """The loop over the rows of a panel; the last tile reaches back over rows that are done."""
-        lo, hi = self.row_bounds
-        mr = self.plan.mr
-        if (lo, hi) == ("0", str(self.p.m)) and self.p.m % mr == 0:
-            head = ["const long top = row" + ("" if self.direct else f", end = row + {mr}") + ";"]
-        else:
-            head = [f"const long end = row + {mr} < {hi} ? row + {mr} : {hi}, top = {back('end', mr, hi)};"]
-        return block(f"for (long row = {lo}; row < {hi}; row += {mr})", head + inner)
+        return steps(("row", "top", "end"), self.row_bounds, self.p.m, self.plan.mr, inner, not self.direct)
 
-    def _local_panel(self) -> list[str]:
-        if self.plan.right != "local":
-            return []
+    def _panel(self) -> list[str]:
+        """Packs one panel."""
         k, depth = ("k", "depth") if self.plan.blocked else ("0", str(self.p.k))
         return gemm_pack.panel(self.p.dtype, self.p.right, "panel", self.width, self.p.n, k, depth)
+
+    def _block(self) -> list[str]:
+        """Packs all panels of the share, eight rows at a time, so that memory is read in long runs."""
+        w, element = self.width, self.p.right.element("(k + d)", "(start + c)")
+        copy = [
+            f"{self.ctype} *panel = {self._in_block()};",
+            "for (long d = eight; d < eight + 8 && d < depth; ++d)",
+            f"    for (long c = 0; c < {w}; ++c)",
+            f"        panel[d * {w} + c] = {element};",
+        ]
+        return block("for (long eight = 0; eight < depth; eight += 8)", self._columns(copy, False))
+
+    def _in_block(self) -> str:
+        lo = self.column_bounds[0]
+        return f"block + {'column' if lo == '0' else f'(column - {lo})'} * {self.plan.depth}L"
 
     def _call(self, depth: str, k: str, right: str, stride: int, result: tuple[str, int], add: str) -> str:
         p = self.p
@@ -306,7 +337,8 @@ class Text:
         elif plan.right == "shared":
             lines = [self._call(depth, k, f"packed + column * {p.k}L", self.width, result, add)]
         else:
-            lines = [self._call(depth, k, "panel", self.width, result, add)]
+            source = "panel" if plan.right == "panel" else self._in_block()
+            lines = [self._call(depth, k, source, self.width, result, add)]
         if plan.blocked:
             finish = block(f"if (k + depth == {p.k})", self._finish())
             return [*lines, *finish, f"tile += {plan.mr * self.width};"]
@@ -334,8 +366,3 @@ class Text:
         loops = [f"for (long {c} = column; {c} < stop; ++{c})", f"for (long {r} = row; {r} < end; ++{r})"]
         outer, innermost = loops if self.flips else loops[::-1]
         return [*lines, *block(outer, block(innermost, body))]
-
-
-def back(end: str, step: int, limit: str) -> str:
-    """The C expression end - step, at least 0 where the limit is not a known number."""
-    return f"{end} - {step}" if limit.isdigit() else f"{end} > {step} ? {end} - {step} : 0"

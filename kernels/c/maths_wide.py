@@ -122,19 +122,23 @@ GN_INLINE float gn_exp2_wide(double t)
 }"""
 
 POW = """\
-/* 2**(y * log2|x|) and C's special cases */
+/* 2**(y * log2|x|) and C's special cases. They are chosen by bit masks: gcc 12 does not vectorise conditions on x
+   and y together where one of the two is the same for all elements. */
+GN_INLINE uint32_t gn_choose(int condition, uint32_t yes, uint32_t no)
+{
+    uint32_t mask = 0u - (uint32_t)condition;
+    return (yes & mask) | (no & ~mask);
+}
 GN_INLINE float gn_powf(float x, float y)
 {
     float a = __builtin_fabsf(x), half = 0.5f * y;
-    double exponent = gn_log2_wide(a);
-    exponent = a == 0.0f ? -(double)INFINITY : exponent;
-    exponent = a < INFINITY ? exponent : (double)a;
-    exponent = exponent * y;
-    exponent = a == 1.0f && y == y ? 0.0 : exponent; /* also where y is infinite */
-    float z = gn_exp2_wide(exponent);
-    float negative = rintf(y) != y && a < INFINITY && a > 0.0f ? NAN : z;
-    negative = rintf(y) == y && rintf(half) != half ? -z : negative; /* odd */
-    z = gn_bits(x) >> 31 ? negative : z;
-    z = x == 1.0f ? 1.0f : z;
-    return y == 0.0f ? 1.0f : z;
+    int whole = rintf(y) == y, odd = whole & (rintf(half) != half);
+    int inside = gn_bits(a) - 1 < 0x7f7fffffu; /* 0 < a < infinity */
+    uint32_t z = gn_bits(gn_exp2_wide(gn_log2_wide(a) * y));
+    z = gn_choose(inside, z, gn_choose((a == 0.0f) == (y < 0.0f), 0x7f800000u, 0u));
+    z = gn_choose(a == 1.0f, 0x3f800000u, z);
+    uint32_t negative = gn_choose(inside & !whole, 0x7fc00000u, z ^ (uint32_t)odd << 31);
+    z = gn_choose(gn_bits(x) >> 31 != 0, negative, z);
+    z = gn_choose(__builtin_isunordered(x, y), 0x7fc00000u, z);
+    return gn_float(gn_choose((x == 1.0f) | (y == 0.0f), 0x3f800000u, z));
 }"""

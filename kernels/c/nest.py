@@ -89,14 +89,22 @@ class _Program:
             missing = [o for o in instr.operands if o not in now]
             if missing:
                 raise ValueError(f"{instr.expr!r} reads {missing[0]} before it is written")
-            self.values.append(_Value(instr.dtype, instr, tuple(now[o] for o in instr.operands)))
-            now[instr.result] = len(self.values) - 1
+            now[instr.result] = self._assign(_Value(instr.dtype, instr, tuple(now[o] for o in instr.operands)))
         self.results = [now[("out", i)] for i in range(len(outs))]
         for out, number in zip(outs, self.results, strict=True):
             if self.values[number].dtype != out.dtype:
                 raise ValueError(f"{self.values[number].dtype} cannot be stored to {out.name} of {out.dtype}")
         self.functions: list[str] = []
         self._count_uses()
+
+    def _assign(self, value: _Value) -> int:
+        """The number of a new value, or of the operand that it repeats."""
+        texts = [f"operand{k}" for k in range(len(value.operands))]
+        text = value.print(self.dtype_in(value), texts)
+        if text in texts and self.values[value.operands[texts.index(text)]].dtype == value.dtype:
+            return value.operands[texts.index(text)]
+        self.values.append(value)
+        return len(self.values) - 1
 
     def dtype_in(self, value: _Value) -> str:
         """The dtype that an expression computes in: its last operand's, which no condition is."""
@@ -227,7 +235,7 @@ def _nest(
         Phase(
             _body(heads, lines, _stop(loops, share, variables)),
             share.units,
-            tuple(_own_axis(v, shape, share) for v in (*outs, *ins)),
+            tuple(_own_axis(v, shape, share) for v in (*outs, *(v for k, v in enumerate(ins) if k not in given))),
             (*found.helpers(), INDEPENDENT) if loops else found.helpers(),
             _nanoseconds(found, loops),
             " x ".join(str(loop.size) for loop in loops) + (" in tiles" if tiled is not None else ""),

@@ -102,10 +102,10 @@ def _choice(name: str, ctype: str, sign: str, nan: bool) -> str:
     return f"GN_INLINE {ctype} {name}({ctype} a, {ctype} b) {{ return {test} ? b : a; }}\n"
 
 
-def _extreme(dtype: str, low: bool, single: bool) -> Fold:
-    """Floats go as keys where many are compared at once, a minimum as the maximum of the negated."""
+def _extreme(dtype: str, low: bool, few: bool) -> Fold:
+    """Floats go as keys where not few are compared at once, a minimum as the maximum of the negated."""
     ctype, minus = CTYPES[dtype], "-" if low else ""
-    if dtype in KEYS and not single:
+    if dtype in KEYS and not few:
         bits, ctype = 8 * ITEMSIZE[dtype], f"uint{8 * ITEMSIZE[dtype]}_t"
         helpers = KEYS[dtype], _choice(f"gn_max_{ctype}", ctype, ">", nan=False)
         lift = f"gn_key{bits}(-({{}}))" if low else f"gn_key{bits}({{}})"
@@ -115,8 +115,8 @@ def _extreme(dtype: str, low: bool, single: bool) -> Fold:
     return Fold(ctype, limit(dtype, not low), f"{name}({{}}, {{}})", helpers=(helper,))
 
 
-def _fold(op: str, dtype: str, single: bool = False) -> Fold:
-    return _sum(dtype) if op == "sum" else _extreme(dtype, op == "min", single)
+def _fold(op: str, dtype: str, few: bool) -> Fold:
+    return _sum(dtype) if op == "sum" else _extreme(dtype, op == "min", few)
 
 
 # -- text ---------------------------------------------------------------------------------------------------------
@@ -126,7 +126,7 @@ Store = Callable[[Index, str], str]
 
 
 def _text(source: Source, how: Plan, fold: Fold, store: Store) -> str:
-    write = _one if how.single else _row if how.inward else _columns
+    write = _each if how.nothing else _row if how.inward else _columns
     around = [d for d in how.kept if how.way != "row" or how.axis not in d.axes]
     body = loops(around, write(source, how, fold, store))
     if how.way == "row":
@@ -154,22 +154,12 @@ def _done(source: Source, how: Plan, store: Store, value: str, *inner: tuple[Dim
     return store(position(len(source.shape), [*((d, d.var) for d in how.kept), *inner]), value)
 
 
-def _one(source: Source, how: Plan, fold: Fold, store: Store) -> str:
-    """Each result by itself, in the order of the loops."""
-    inner = how.inner
-    if not how.reduced:
-        here = [(inner, inner.var)] if inner else []
-        return loops([d for d, _ in here], _done(source, how, store, _value(source, how, fold, *here), *here))
-    add = fold.into("acc", _value(source, how, fold))
-    if inner is None or source.plain:
-        walk = _reducing(how, how.reduced, add)
-    else:
-        terms = f"{fold.ctype} term[{inner.size}];\n"
-        terms += loop("l", 0, inner.size, f"term[l] = {_value(source, how, fold, (inner, 'l'))};") + "\n"
-        terms += loop("l", 0, inner.size, fold.into("acc", "term[l]"))
-        walk = _reducing(how, how.reduced[:-1], terms) if inner.size else ""
-    done = _done(source, how, store, fold.lower.format("acc"))
-    return f"{fold.ctype} acc = {fold.start};\n{walk}\n{done}"
+def _each(source: Source, how: Plan, fold: Fold, store: Store) -> str:
+    """What is not reduced is copied; what has no elements is the fold's start."""
+    inner = [how.inner] if how.inner and not how.inward else []
+    here = [(d, d.var) for d in inner]
+    value = fold.start if how.reduced else _value(source, how, fold, *here)
+    return loops(inner, _done(source, how, store, value, *here))
 
 
 def _row(source: Source, how: Plan, fold: Fold, store: Store) -> str:
@@ -177,30 +167,34 @@ def _row(source: Source, how: Plan, fold: Fold, store: Store) -> str:
     inner = how.inner
     assert inner is not None
     size, i = how.extent, inner.var
-    lanes = 64 if size >= 256 else 16
+    lanes = 64 if size >= 256 else 16 if size >= 16 else 1 << size.bit_length() - 1
     begin, end = how.bounds(inner)
 
     def add(index: str, stop: int | str, to: str = "lane") -> str:
         value = _value(source, how, fold, (inner, index))
         return loop("l", 0, stop, fold.into(f"{to}[l]", value))
 
-    def clear(name: str, ctype: str) -> str:
-        return f"{ctype} {name}[{lanes}];\n" + loop("l", 0, lanes, f"{name}[l] = {fold.start};")
+    def fresh(name: str, ctype: str, value: str = fold.start) -> str:
+        return f"{ctype} {name}[{lanes}];\n" + loop("l", 0, lanes, f"{name}[l] = {value};")
 
     long = size >= 2 * _BLOCK and fold.inexact
     ctype = "double" if long else fold.ctype
     steps = [(lanes, add(f"{i} + l", lanes))]
     if long:
-        block = [clear("sum", fold.ctype), loop("k", 0, _BLOCK, add(f"{i} + k + l", lanes, "sum"), lanes)]
+        block = [fresh("sum", fold.ctype), loop("k", 0, _BLOCK, add(f"{i} + k + l", lanes, "sum"), lanes)]
         steps.insert(0, (_BLOCK, "\n".join([*block, loop("l", 0, lanes, "lane[l] += sum[l];")])))
+    lines = [fresh("lane", ctype)]
+    if len(how.reduced) == 1 and begin == 0 and not long:
+        begin, lines = lanes, [fresh("lane", ctype, _value(source, how, fold, (inner, "l")))]
     walk, reached = _steps(i, begin, end, steps)
     if size % lanes or not how.even:
-        walk.append(add(f"{reached} + l", f"end - {i}" if begin else size % lanes))
-    lines = [clear("lane", ctype), _reducing(how, [d for d in how.reduced if d is not inner], "\n".join(walk))]
+        walk.append(add(f"{reached} + l", f"end - {i}" if end == "end" else size % lanes))
+    lines += [_reducing(how, how.reduced[:-1], "\n".join(walk))] if walk else []
     while lanes > 4:
         lanes //= 2
         lines.append(loop("l", 0, lanes, fold.into("lane[l]", f"lane[l + {lanes}]")))
-    total = fold.four("lane[0]", "lane[2]", "lane[1]", "lane[3]")
+    few = {1: "lane[0]", 2: f"({fold.join('lane[0]', 'lane[1]')})"}
+    total = few.get(lanes) or fold.four("lane[0]", "lane[2]", "lane[1]", "lane[3]")
     total = fold.lower.format(total if ctype == fold.ctype else f"({fold.ctype}){total}")
     return "\n".join([*lines, _done(source, how, store, total)])
 
@@ -234,7 +228,7 @@ def _columns(source: Source, how: Plan, fold: Fold, store: Store) -> str:
         return loop("l", 0, width, fold.into("acc[l]", fold.four(*values) if rows == 4 else values[0]))
 
     begin, end = how.bounds(last)
-    rows = 4 if last.size >= 4 and len(add(1)) < 250 else 1
+    rows = 4 if last.size >= 64 and len(add(1)) < 250 else 1
     whole = rows == 4 and how.even and (how.step if begin else last.size) % 4 == 0
     walk, _ = _steps(last.var, begin, end, [(n, add(n)) for n in ((4,) if whole else (4, 1) if rows == 4 else (1,))])
     lines = [f"{fold.ctype} acc[{block}];", loop("l", 0, width, f"acc[l] = {fold.start};")]
@@ -255,15 +249,15 @@ def _columns(source: Source, how: Plan, fold: Fold, store: Store) -> str:
 def _source(ins: Sequence[View], attrs: Attrs, shape: tuple[int, ...], dtype: str, element: Element | None) -> Source:
     strides = tuple(s for view in ins if (s := spread(view, shape)) is not None)
     reduced = frozenset(a for a in attrs["axes"] if shape[a] != 1)
-    return Source(shape, reduced, strides, element or (lambda i: at(ins[0], i)), dtype, element is None)
+    return Source(shape, reduced, strides, element or (lambda i: at(ins[0], i)), dtype)
 
 
 def _phase(source: Source, how: Plan, op: str, store: Store, before: str = "") -> Phase:
     """Its ``axes`` are left to the caller."""
-    fold = _fold(op, source.dtype, how.single)
+    fold = _fold(op, source.dtype, how.nothing or (how.inward and how.extent < 16))
     outputs = prod(n for a, n in enumerate(source.shape) if a not in source.reduced)
     cost = traffic_cost(source.size * ITEMSIZE[source.dtype]) + outputs * (3 if how.inward else 0.2)
-    style = "one by one" if how.single else "in lanes" if how.inward else "by columns"
+    style = "copied" if how.nothing else "in lanes" if how.inward else "by columns"
     note = f"{style}, {how.units} parts of axis {how.axis}" if how.way == "part" else style
     body = before + _text(source, how, fold, store)
     return Phase(body, how.units, (), fold.helpers, 20 + cost * (1 if op == "sum" else 2), note)

@@ -202,17 +202,13 @@ PARTS = 16
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What is reduced: an expression over an index space, the axes to reduce, and its arrays' strides there.
-
-    ``plain`` says that the expression is an element of memory and nothing more.
-    """
+    """What is reduced: an expression over an index space, the axes to reduce, and its arrays' strides there."""
 
     shape: tuple[int, ...]
     reduced: frozenset[int]
     strides: tuple[Strides, ...]
     element: Callable[[Index], str]
     dtype: str
-    plain: bool = True
 
     @property
     def size(self) -> int:
@@ -249,9 +245,9 @@ class Plan:
         return self.step if cut else self.inner.size if self.inner else 1
 
     @property
-    def single(self) -> bool:
-        """Each result is made by itself, one value after another."""
-        return not self.reduced or (self.inward and self.extent < 16)
+    def nothing(self) -> bool:
+        """There is nothing to combine: no axis is reduced, or an empty one."""
+        return not all(d.size for d in self.reduced) or not self.reduced
 
     @property
     def even(self) -> bool:

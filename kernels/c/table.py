@@ -44,8 +44,5 @@ WRITERS: dict[str, Writer] = {
 _MODULES = (conv, gemm, index, pool, random, reduction, sort)
 
 SCRATCH: dict[str, ScratchSize] = {
-    op: getattr(module, f"{op}_scratch")
-    for op in WRITERS
-    for module in _MODULES
-    if hasattr(module, f"{op}_scratch")
+    op: getattr(module, f"{op}_scratch") for op in WRITERS for module in _MODULES if hasattr(module, f"{op}_scratch")
 }

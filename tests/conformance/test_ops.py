@@ -19,6 +19,8 @@ from graphnet.compiler.ir import Graph, Type, leaf, make
 from graphnet.compiler.ops import REGISTRY
 from graphnet.compiler.passes import Context
 from graphnet.compiler.record import NoGradient, Op, Sample
+from graphnet.kernels.c.nest import fused, single
+from graphnet.kernels.c.table import WRITERS
 
 TOLERANCE = {"float32": {"rtol": 3e-5, "atol": 3e-6}, "float64": {"rtol": 1e-12, "atol": 1e-13}}
 EPSILON = 1e-6
@@ -313,6 +315,20 @@ def wrong_kernel(record: Op) -> Op:
     return replace(record, kernel=kernel)
 
 
+def wrong_text(record: Op, monkeypatch) -> Op:
+    """The same fault in C: in the expression, or as a phase after the writer's own."""
+    if record.kind == "elementwise":
+        return replace(record, expr=f"({record.expr}) * 1.001")
+    real = WRITERS[record.name]
+
+    def writer(outs, ins, attrs, job):
+        scaled = fused(outs, outs, single("x * 1.001", ("x",), outs[0].dtype), job)
+        return [*real(outs, ins, attrs, job), *(replace(phase, axes=()) for phase in scaled)]
+
+    monkeypatch.setitem(WRITERS, record.name, writer)
+    return record
+
+
 def wrong_shape(record: Op) -> Op:
     def infer(types, attrs):
         right = record.infer(types, attrs)
@@ -352,7 +368,8 @@ def test_a_planted_fault_is_found(backend, reference, scalar, monkeypatch, name,
     """A gradient wrong by 0.05 %, a kernel wrong by 0.1 %, a wrong shape, dtype or batch rule: none gets through."""
     record = REGISTRY[name]
     check(record, record.samples[0], backend, reference, scalar)
-    monkeypatch.setitem(REGISTRY, name, plant(record))
+    in_c = plant is wrong_kernel and backend.name == "c"
+    monkeypatch.setitem(REGISTRY, name, wrong_text(record, monkeypatch) if in_c else plant(record))
     with pytest.raises(AssertionError):
         check(REGISTRY[name], record.samples[0], backend, reference, scalar)
 

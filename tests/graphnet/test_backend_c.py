@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(toolchain.find() is None, reason="needs a C comp
 
 @gn.model
 def small(x, classes=3):
-    x = gn.dropout(gn.tanh(gn.layers.dense(x, 8)), 0.2)
+    x = gn.layers.dropout(gn.tanh(gn.layers.dense(x, 8)), 0.2)
     return gn.layers.dense(x, classes)
 
 
@@ -61,10 +61,11 @@ def test_results_do_not_depend_on_the_number_of_threads(data, monkeypatch):
 
     found = []
     for threads in (1, 2, 3):
-        monkeypatch.setattr(backends, "choose", None)
         monkeypatch.setattr("graphnet.api.choose", lambda *_, n=threads: CBackend(n, least_work=0.0))
         net = compiled()
-        found.append([np.array([net.step(*data) for _ in range(5)]).tobytes(), *(p.tobytes() for p in net.params.values())])
+        found.append(
+            [np.array([net.step(*data) for _ in range(5)]).tobytes(), *(p.tobytes() for p in net.params.values())]
+        )
     assert found[0] == found[1] == found[2]
 
 
@@ -89,7 +90,8 @@ def test_arguments_of_other_dtypes_layouts_and_kinds_give_the_same_step(data):
         (x.tolist(), y.tolist()),
         (np.repeat(x, 2, axis=1)[:, ::2], np.repeat(y, 2)[::2]),
     ]
-    losses = [[(net := net or compiled()).step(*way) for _ in range(3)] for way in ways for net in (None,)]
+    nets = [compiled() for _ in ways]
+    losses = [[net.step(*way) for _ in range(3)] for net, way in zip(nets, ways, strict=True)]
     assert all(row == losses[0] for row in losses)
 
 
@@ -128,7 +130,6 @@ def test_states_live_across_calls_and_can_be_reset():
     net = gn.compile(counter, gn.spec((3, 2)), backend="c")
     x = np.ones((3, 2), "float32")
     first, second = net(x), net(x)
-    np.testing.assert_array_equal(first, np.full((3, 2), 2.0) + net.states["counter/total"] * 0 + first - 2.0)
     np.testing.assert_array_equal(second - first, np.full((3, 2), 3.0))
     net.reset_states()
     np.testing.assert_array_equal(net(x), first)

@@ -26,8 +26,6 @@ class BadIndex(Exception):
     """A body called GN_FAIL."""
 
 
-
-
 def view_of(name, array):
     size = array.dtype.itemsize
     assert all(s % size == 0 for s in array.strides)
@@ -39,9 +37,7 @@ def source(phases, arrays, views):
     lines = [HEADER, FAILED]
     lines += dict.fromkeys(h for p in phases for h in p.helpers)
     for number, phase in enumerate(phases):
-        declared = dict.fromkeys(
-            f"{v.ctype} *restrict {v.name} __attribute__((unused))" for v in views
-        )
+        declared = dict.fromkeys(f"{v.ctype} *restrict {v.name} __attribute__((unused))" for v in views)
         lines.append(
             f"void phase{number}({', '.join(declared)}, char *restrict scratch __attribute__((unused)),\n"
             f"    int tid __attribute__((unused)), long lo __attribute__((unused)), long hi __attribute__((unused)))\n"
@@ -82,7 +78,9 @@ def run_c(tmp_path_factory):
         command = [COMPILER, *FLAGS, "-march=native", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
         done = subprocess.run(
             [*command, str(stem.with_suffix(".c")), "-o", str(stem.with_suffix(".so")), "-lm"],
-            capture_output=True, text=True, check=False,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.returncode == 0, done.stderr + stem.with_suffix(".c").read_text()
         library = ctypes.CDLL(str(stem.with_suffix(".so")))
