@@ -19,7 +19,7 @@ PEERS_STAMP := $(PEERS_VENV)/.installed
 unexport OPENBLAS_CORETYPE OPENBLAS_L2_SIZE
 
 .DELETE_ON_ERROR:
-.PHONY: help venv train test lint format bench reproduce golden clean
+.PHONY: help venv train test sanitize lint format bench reproduce golden clean
 .DEFAULT_GOAL := help
 
 help: ## List these targets
@@ -44,6 +44,19 @@ test: export OPENBLAS_NUM_THREADS := 1
 test: export OMP_NUM_THREADS := 1
 test: $(STAMP) ## Run the tests on WORKERS (2) processes; tests on real data need GRAPHNET_DATA
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+
+# Python itself is not instrumented, so the sanitizers' libraries are loaded in front of it.
+SANITIZED := tests/conformance tests/graphnet/test_backend_c.py \
+  $(filter-out %/conftest.py %/test_toolchain.py %/test_cache.py %/test_threads.py,$(wildcard tests/kernels/c/*.py)) \
+  tests/compiler/test_random_graphs.py::test_the_c_backend_computes_the_same
+sanitize: export CC := $(or $(SANITIZE_CC),gcc) -fsanitize=address,undefined -fno-sanitize-recover=all -g1
+sanitize: export GRAPHNET_CACHE := $(CURDIR)/build/sanitize
+sanitize: export ASAN_OPTIONS := detect_leaks=0
+sanitize: export OPENBLAS_NUM_THREADS := 1
+sanitize: $(STAMP) ## Run the C backend's tests under AddressSanitizer and UBSan (gcc; SANITIZE_CC=... for another)
+	LD_PRELOAD="$$($(or $(SANITIZE_CC),gcc) -print-file-name=libasan.so) $$($(or $(SANITIZE_CC),gcc) -print-file-name=libubsan.so)" \
+	  $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal $(SANITIZED) \
+	  -k "not numpy-" $(ARGS)
 
 lint: $(STAMP) ## Check style (ruff), formatting (ruff format) and types (mypy, strict)
 	$(BIN)/ruff check .

@@ -26,6 +26,8 @@ from graphnet.compiler.target import NUMPY, Target
 
 Values = dict[Node, Array]
 
+RESTING_BYTES = 1 << 19
+
 
 class Lowering:
     """State of one lowering: storages so far, the position of the next step, the loops around it."""
@@ -231,6 +233,7 @@ def lower(graph: Graph, reuse: bool = True, target: Target = NUMPY) -> Plan:
         steps = merge_epilogues(steps, low.storages, target.epilogues, kept, is_phased(graph))
         steps = pair_pools(hoist_packs(steps, low.storages, target.packing), low.storages)
         drop_unused(steps, low.storages, kept)
+        _rest_scratch(low.storages)
     if reuse:
         rename = reuse_operands(steps, low.storages)
         steps = [renamed(step, rename) for step in steps]
@@ -238,6 +241,13 @@ def lower(graph: Graph, reuse: bool = True, target: Target = NUMPY) -> Plan:
     memory = plan_memory(low.storages, reuse)
     phases = tuple(p for p in PHASES if any(s.phase == p for s in steps))
     return Plan(graph, tuple(steps), tuple(low.storages), leaves, outputs, memory, phases)
+
+
+def _rest_scratch(storages: Sequence[Storage]) -> None:
+    """Leave small scratch alone for the next steps: threads that share rows then need not wait to write there."""
+    for s in storages:
+        if s.name == "scratch" and s.last >= 0 and s.nbytes <= RESTING_BYTES:
+            s.last += 2
 
 
 def _save_homes(low: Lowering, graph: Graph, values: Values, steps: list[Step]) -> dict[int, int]:

@@ -159,7 +159,7 @@ class CExecutable(PlanMemory):
             self.fail()
 
     def fail(self) -> None:
-        """Raise DataError for the index that the last run found out of range, or for threads that were not to be had."""
+        """Raise DataError for an index out of range in the last run, BackendError if there were no threads."""
         if not self._net[FAILED]:
             raise BackendError(f"{user_where()}: {self._backend.threads} threads could not be started: use threads=1")
         step, value, rows = (int(self._net[i]) for i in (STEP, VALUE, ROWS))

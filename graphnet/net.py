@@ -306,6 +306,12 @@ class Net(Planner, Inspection, Saving):
         """The mean loss over samples in inference mode."""
         return evaluate(self, x, y, batch_size)
 
+    def export_c(self, folder: Any, *, threads: int | None = None, force: bool = False) -> Any:
+        """Write a stand-alone C project to ``folder``; see :func:`graphnet.export_c.export_c`."""
+        from graphnet.export_c import export_c
+
+        return export_c(self, folder, threads, force)
+
     # -- state ----------------------------------------------------------------------------------------
 
     @property

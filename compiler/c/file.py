@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -123,12 +124,15 @@ class _File:
             parts += [(f"part{i}", nodes) for i, nodes in enumerate(self._nodes)]
         runs = [self._run(name, nodes) for name, nodes in parts]
         names = ", ".join(name for name, _ in parts)
+        written = "\n".join([*(f.text for f in self.functions), *runs])
+        # a constant that is a result is read by no step
+        constants = [(s, dtype) for s, dtype in self.memory.constants if re.search(rf"\bc{s.id}\b", written)]
         sections = [
             self._head(),
             HEADER,
             self._net(),
             *self.steps.helpers,
-            *(constant_text(s, dtype) for s, dtype in self.memory.constants),
+            *(constant_text(s, dtype) for s, dtype in constants),
             *(f.text for f in self.functions),
             *runs,
             f"static void (*const parts[])(struct net *, int) = {{{names}}};\n",

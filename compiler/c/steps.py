@@ -11,9 +11,9 @@ from graphnet.compiler.c.memory import Memory
 from graphnet.compiler.errors import BackendError
 from graphnet.compiler.record import REGISTRY, lookup
 from graphnet.compiler.schedule import Array, Epilogue, Fused, Instruction, Kernel
-from graphnet.kernels.c.table import WRITERS
 from graphnet.compiler.strides import contiguous_strides
 from graphnet.kernels.c.nest import Instr, fused, helpers, statements
+from graphnet.kernels.c.table import WRITERS
 from graphnet.kernels.c.view import Epilogue as EpilogueText
 from graphnet.kernels.c.view import Job, Phase, View
 
@@ -224,6 +224,6 @@ def block_comment(lines: Sequence[str]) -> str:
 def indented(body: str) -> str:
     """The body at one level, unless it is indented already."""
     lines = body.strip("\n").split("\n")
-    if all(line.startswith("    ") or not line.strip() or line.startswith("#") for line in lines):
+    if all(line.startswith(("    ", "#")) or not line.strip() for line in lines):
         return "\n".join(lines)
     return "\n".join(f"    {line}" if line.strip() and not line.startswith("#") else line for line in lines)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import struct
 
 from graphnet.compiler import build as b
-from graphnet.compiler.ir import Graph, Node, rebuild, rewrite
+from graphnet.compiler.ir import Constant, Graph, Node, Type, make, rebuild, rewrite
 from graphnet.compiler.passes.pipeline import Context
 from graphnet.compiler.passes.simplify import in_bodies
 
@@ -57,7 +57,9 @@ def _spread(node: Node) -> Node | None:
 
 def _hits(labels: Node, columns: int) -> Node:
     """(R, C): true where the column is the row's label."""
-    return b.eq(labels, b.iota((1, columns), 1, labels.dtype))
+    numbers = struct.pack(f"={columns}{'i' if labels.dtype == 'int32' else 'q'}", *range(columns))
+    value = Constant(numbers, (1, columns), labels.dtype)
+    return b.eq(labels, make("constant", (), {"value": value}, Type(value.shape, value.dtype), b.current_where()))
 
 
 def _row_labels(index: Node, size: int) -> tuple[Node, int] | None:
@@ -65,7 +67,7 @@ def _row_labels(index: Node, size: int) -> tuple[Node, int] | None:
     rows = index.out.size
     while index.op == "reshape":
         index = index.inputs[0]
-    if index.op != "add" or not rows or size % rows:
+    if index.op != "add" or not rows or not size or size % rows:
         return None
     columns = size // rows
     for labels, offsets in (index.inputs, index.inputs[::-1]):
@@ -82,11 +84,13 @@ def _is_ramp(node: Node, rows: int, step: int) -> bool:
     if node.op != "constant" or node.dtype not in ("int32", "int64") or node.out.size != rows:
         return False
     code = "i" if node.dtype == "int32" else "q"
-    return node.attrs["value"].data == struct.pack(f"={rows}{code}", *range(0, rows * step, step))
+    value: Constant = node.attrs["value"]
+    return value.data == struct.pack(f"={rows}{code}", *range(0, rows * step, step))
 
 
 def _is_bounded(node: Node, columns: int) -> bool:
     """True if the labels were checked to be columns."""
     while node.op in ("reshape", "transpose", "cast"):
         node = node.inputs[0]
-    return node.op == "bounded" and node.attrs["size"] == columns
+    size: int = node.attrs.get("size", 0)
+    return node.op == "bounded" and size == columns and node.dtype in ("int32", "int64")

@@ -72,19 +72,25 @@ class Writer:
 
     def _details(self, step: Kernel | Fused) -> list[str]:
         """Buffers on one line, or on a line each where that gets long; then the formulas of a fused group."""
-        fused = isinstance(step, Fused)
-        results = self._named("out", step.outputs, fused, self.buffers.name)
-        literals = [self.buffers.literal(a) if fused else None for a in step.inputs]
+        epilogue = step.epilogue if isinstance(step, Kernel) else None
+        own = 0 if isinstance(step, Fused) else len(step.inputs) if epilogue is None else epilogue.own
+        named = isinstance(step, Fused) or epilogue is not None
+        results = self._named("out", step.outputs, named, self.buffers.name)
+        literals = [self.buffers.literal(a) if named and i >= own else None for i, a in enumerate(step.inputs)]
         held = [a for a, text in zip(step.inputs, literals, strict=True) if text is None]
-        operands = self._named("in", held, fused, self.buffers.named)
+        operands = self._named("in", held, named, self.buffers.named)
         if step.scratch is not None:
             operands.append(f"scratch {self.buffers.name(step.scratch)}")
         lines = [f"{', '.join(results)} <- {', '.join(operands) or 'nothing'}"]
         if len(lines[0]) > _LONG:
             lines = [*results, *(f"<- {text}" for text in operands)]
+        names = iter(f"in{i}" for i in range(own, len(held)))
+        written = [text if text is not None else next(names) for text in literals[own:]]
         if isinstance(step, Fused):
-            names = iter(f"in{i}" for i in range(len(held)))
-            lines += formulas(step.program, [text if text is not None else next(names) for text in literals])
+            lines += formulas(step.program, written)
+        elif epilogue is not None:
+            written.insert(epilogue.product, step.op)
+            lines += formulas(epilogue.program, written)
         return lines
 
     def _named(self, kind: str, arrays: Sequence[Array], fused: bool, write: Callable[[Array], str]) -> list[str]:

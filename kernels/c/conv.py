@@ -58,18 +58,17 @@ class _Forward:
     conv: Conv
 
     @cached_property
-    def bands(self) -> int:
-        conv = self.conv
-        wanted = min(conv.size[0], -(-UNITS // conv.images), conv.flops // conv.images // _LARGE)
-        counts = (b for b in range(max(1, wanted), conv.size[0]) if self._bytes(-(-conv.size[0] // b)) <= ROWS_BYTES)
-        return next(counts, conv.size[0])
-
-    def _bytes(self, count: int) -> int:
-        return self.conv.channels * self.conv.kernel[1] * Rows(self.conv, count).plane * self.conv.itemsize
-
-    @cached_property
     def rows(self) -> Rows:
-        return Rows(self.conv, -(-self.conv.size[0] // self.bands))
+        """Those of a band: as high as memory allows, but lower if there are too few images for many threads."""
+        conv, height = self.conv, self.conv.size[0]
+        wanted = min(height, -(-UNITS // conv.images), conv.flops // conv.images // _LARGE)
+        every = (Rows(conv, -(-height // bands)) for bands in range(max(1, wanted), height + 1))
+        planes = conv.channels * conv.kernel[1]
+        return next((r for r in every if planes * r.plane * conv.itemsize <= ROWS_BYTES), Rows(conv, 1))
+
+    @property
+    def bands(self) -> int:
+        return -(-self.conv.size[0] // self.rows.count)
 
     @cached_property
     def tile(self) -> tuple[int, int]:

@@ -125,21 +125,38 @@ _IDIOMS = tuple(
         ("x - y * floor(x / y)", "mod", "xy"),
         ("floor(x / y)", "floor_div", "xy"),
         ("x < 0 ? -x : x", "fabs", "x"),
+        ("x >= y || x != x ? x : y", "maximum", "xy"),
+        ("x <= y || x != x ? x : y", "minimum", "xy"),
         ("1 / (1 + exp(-x))", "sigmoid", "x"),
         ("(x > 0 ? x : 0) + log1p(exp(-fabs(x)))", "softplus", "x"),
     )
 )
-"""What is better computed as a whole: exactly, without traps, or with the sign of zero that NumPy gives."""
+"""What is better computed as a whole: exactly, without traps, in vectors, or with the sign of zero NumPy gives."""
+
+_SIMPLER = ((_Parser("x > 0 || x != x ? x : 0").choice(), _Parser("x <= 0 ? 0 : x").choice()),)
+"""Equal for every value, NaN included, and a single comparison."""
 
 
 def _recognised(tree: Tree) -> Tree:
     if tree[0] in ("name", "number"):
         return tree
+    bound: dict[str, Tree]
+    for pattern, simpler in _SIMPLER:
+        bound = {}
+        if _matches(pattern, tree, bound):
+            return _bound(simpler, bound)
     for pattern, function, names in _IDIOMS:
-        bound: dict[str, Tree] = {}
+        bound = {}
         if _matches(pattern, tree, bound):
             return ("idiom", function, tree, *(_recognised(bound[n]) for n in names))
     return (tree[0], *map(_recognised, tree[1:]))
+
+
+def _bound(tree: Tree, bound: Mapping[str, Tree]) -> Tree:
+    """``tree`` with what its names stand for."""
+    if tree[0] == "name":
+        return _recognised(bound[tree[1]])
+    return tree if tree[0] == "number" else (tree[0], *(_bound(t, bound) for t in tree[1:]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,9 +282,9 @@ class _Printer:
 
     def idiom(self, function: str, written: Tree, parts: list[_Text]) -> _Text:
         dtype, parts = self.common(*parts)
-        if function in ("sigmoid", "softplus"):
-            if dtype == "float32":
-                return self.call(f"gn_{function}f", dtype, *parts)
+        if function in ("sigmoid", "softplus") and dtype == "float32":
+            return self.call(f"gn_{function}f", dtype, *parts)
+        if function in ("sigmoid", "softplus") or (function in ("maximum", "minimum") and dtype not in _FLOATS):
             return self.write((written[0], *map(_recognised, written[1:])))
         if function != "fabs":
             return self.defined(f"{function}_{dtype}", dtype, *parts)

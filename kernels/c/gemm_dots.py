@@ -159,7 +159,6 @@ def dots(rows: int, columns: int, count: int, dtype: str) -> str:
         return lines
 
     load = f"*(const {wide} *)({{}})"
-    number = "int" if ctype == "float" else "long long"
     unused = [" __attribute__((unused))" if size == 1 else "" for size in (rows, columns)]
     lines = [
         f"GN_CONTRACT GN_ONCE void {dots_name(rows, columns, count, dtype)}(long K, const {ctype} *restrict g,",
@@ -174,10 +173,12 @@ def dots(rows: int, columns: int, count: int, dtype: str) -> str:
         "    }",
         "    if (k < K) { /* the last vector reaches back; lanes that are done are cleared */",
         f"        const {ints} lane = {{{', '.join(map(str, range(count)))}}};",
-        f"        const {ints} keep = lane >= ({ints}){{0}} + ({number})({count} - (K - k));",
+        f"        const {ints} keep = lane >= ({ints}){{0}} + (int{8 * ITEMSIZE[dtype]}_t)({count} - (K - k));",
         *(f"        {line}" for line in step(f"K - {count}", f"({wide})(({ints}){load} & keep)")),
         "    }",
-        *(f"    t[{r * columns + c}] = gn_sum{size}{ctype}(&c{r}_{c});" for r in range(rows) for c in range(columns)),
+        f"    const {wide} all[] = {{{', '.join(f'c{r}_{c}' for r in range(rows) for c in range(columns))}}};",
+        f"    for (int i = 0; i < {rows * columns}; ++i)",
+        f"        t[i] = gn_sum{size}{ctype}(all + i);",
         "}",
     ]
     return "\n".join(lines) + "\n"

@@ -60,6 +60,19 @@ GN_INLINE {c} gn_floor_div_{dtype}({c} x, {c} y)
     return q - whole > ({c})0.5 ? whole + 1 : whole;
 }}"""
 
+_EXTREMA = """\
+/* NaN if either is, x where they are equal; in two steps, because gcc 12 vectorises no chain of x >= y || x != x */
+GN_INLINE {c} gn_maximum_{dtype}({c} x, {c} y)
+{{
+    {c} larger = x < y ? y : x;
+    return y != y ? y : larger;
+}}
+GN_INLINE {c} gn_minimum_{dtype}({c} x, {c} y)
+{{
+    {c} smaller = x > y ? y : x;
+    return y != y ? y : smaller;
+}}"""
+
 _SIGNED_DIVISION = """\
 /* rounded towards minus infinity; 0 where y is 0, and the smallest number divided by -1 is itself */
 GN_INLINE {c} gn_floor_div_{dtype}({c} x, {c} y)
@@ -160,12 +173,14 @@ def _integers() -> dict[str, tuple[tuple[str, ...], str]]:
     return found
 
 
-def _conversions() -> dict[str, tuple[tuple[str, ...], str]]:
+def _floats() -> dict[str, tuple[tuple[str, ...], str]]:
     found: dict[str, tuple[tuple[str, ...], str]] = {}
     for dtype, suffix in (("float32", "f"), ("float64", "")):
         names = {"c": CTYPES[dtype], "dtype": dtype}
         division = _FLOAT_DIVISION.format(f=suffix, **names)
         found[f"gn_floor_div_{dtype}"] = found[f"gn_mod_{dtype}"] = ((), division)
+        extrema = _EXTREMA.format(**names)
+        found[f"gn_maximum_{dtype}"] = found[f"gn_minimum_{dtype}"] = ((), extrema)
         for to, bits in (("int32", 31), ("int64", 63)):
             more = {"to": to, "to_upper": to.upper(), "t": CTYPES[to], "limit": f"0x1p{bits}{suffix}"}
             found[f"gn_{to}_from_{dtype}"] = ((), _TO_SIGNED.format(**names, **more))
@@ -177,7 +192,7 @@ def _conversions() -> dict[str, tuple[tuple[str, ...], str]]:
     return found
 
 
-_DEFINED = _float32() | _integers() | _conversions()
+_DEFINED = _float32() | _integers() | _floats()
 
 
 def is_defined(name: str) -> bool:

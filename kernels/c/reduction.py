@@ -98,7 +98,7 @@ def _sum(dtype: str) -> Fold:
 
 def _choice(name: str, ctype: str, sign: str, nan: bool) -> str:
     """The helper that picks b over a if it is further out, or NaN."""
-    test = f"(b {sign} a) | (b != b)" if nan else f"b {sign} a"
+    test = f"((b {sign} a) | (b != b))" if nan else f"b {sign} a"
     return f"GN_INLINE {ctype} {name}({ctype} a, {ctype} b) {{ return {test} ? b : a; }}\n"
 
 
@@ -367,5 +367,5 @@ def cumsum(outs: Sequence[View], ins: Sequence[View], attrs: Attrs, job: Job) ->
     step = f"{fold.into(acc, at(x, index))}\n{at(out, index)} = {fold.lower.format(acc)};"
     body = f"{fold.ctype} acc[{walk.width}];\n{walk.each('acc[l] = 0;')}" if walk.wide else f"{fold.ctype} acc = 0;"
     body = walk.wrap(f"{body}\n{loop('r', 0, x.shape[axis], walk.each(step))}")
-    cost = 20 + x.size * (0.2 if walk.wide else 1)
-    return [Phase(body, walk.units, (walk.unit, walk.unit), cost=cost, note="one after another")]
+    cost = 20 + x.size * (0.1 if walk.wide else 0.5)
+    return [Phase(body, walk.units, (walk.shared, walk.shared), cost=cost, note="one after another")]

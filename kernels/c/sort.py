@@ -83,9 +83,9 @@ def _argument(low: bool, out: View, x: View, axis: int) -> list[Phase]:
         body = f"{x.ctype} best[{walk.width}];\n{number} which[{walk.width}];\n"
         body += walk.each(f"best[l] = {at(x, walk.index('0'))};\nwhich[l] = 0;") + "\n"
         body += loop("r", 1, n, walk.each(look("r", "r"))) + "\n" + walk.each(place("which[l]"))
-    mine = None if walk.unit is None else walk.unit - (walk.unit > axis)
-    cost = 20 + x.size * (0.3 if walk.wide or n >= 64 else 1.0)
-    return [Phase(walk.wrap(body), walk.units, (mine, walk.unit), (helper,), cost, "first of the best")]
+    mine = None if walk.shared is None else walk.shared - (walk.shared > axis)
+    cost = 20 + x.size * (0.2 if walk.wide else 0.8)
+    return [Phase(walk.wrap(body), walk.units, (mine, walk.shared), (helper,), cost, "first of the best")]
 
 
 def _in_lanes(x: View, start: Sequence[str], n: int, number: str, look: Callable[[str, str], str], beyond: str) -> str:
@@ -138,13 +138,18 @@ static __attribute__((unused)) void gn_sort{bits}(uint{bits}_t *restrict key, in
         for (long start = 0; start < n; start += 2 * run) {{
             const long middle = n - start < run ? n : start + run;
             const long stop = n - middle < run ? n : middle + run;
-            long left = start, right = middle;
-            for (long i = start; i < stop; i++) {{
-                const int second = left == middle || (right < stop && key[right] < key[left]);
-                spare_key[i] = key[second ? right : left];
-                spare_at[i] = at[second ? right : left];
+            long left = start, right = middle, i = start;
+            while (left < middle && right < stop) {{
+                const int second = key[right] < key[left];
+                const long from = second ? right : left;
+                spare_key[i] = key[from];
+                spare_at[i++] = at[from];
                 left += !second;
                 right += second;
+            }}
+            for (const long rest = left < middle ? left - i : right - i; i < stop; i++) {{
+                spare_key[i] = key[i + rest];
+                spare_at[i] = at[i + rest];
             }}
         }}
         memcpy(key, spare_key, sizeof *key * (size_t)n);

@@ -147,6 +147,14 @@ class Lines:
         return self.unit is None and self.units > 1
 
     @property
+    def shared(self) -> int | None:
+        """The axis that units share out in equal parts, if there is one."""
+        if self.wide is None or not self.blocks:
+            return self.unit
+        axis = self.wide.axes[0]
+        return axis if self.wide.size == self.units * self.width and self.shape[axis] % self.units == 0 else None
+
+    @property
     def column(self) -> str:
         return "l" if self.wide is None or self.width == self.wide.size else f"{self.wide.var} + l"
 

@@ -85,7 +85,7 @@ MACROS = """\
 #else
 #define GN_ONCE static __attribute__((noipa, unused))
 #endif
-/* Keeps a loaded vector in its register, where gcc would rather load it again for each use. */
+/* Keeps a vector in its register: what it holds cannot be loaded again, or foreseen. */
 #if defined(__GNUC__) && !defined(__clang__) && defined(GUARD)
 #define GN_KEEP(x) __asm__("" : "+CLASS"(x))
 #else
@@ -140,6 +140,8 @@ def micro(
     load = [" ".join(f"c{i}_{j} = {at[i][j]};" for j in range(nv)) for i in range(mr)]
     step = [f"s = x[{times(i, ai)}]; " + " ".join(f"c{i}_{j} += s * b{j};" for j in range(nv)) for i in range(mr)]
     store = [" ".join(f"{at[i][j]} = c{i}_{j};" for j in range(nv)) for i in range(mr)]
+    # kept: loaded once for few rows; a lone sum, which gcc would rather multiply and add apart in a loop
+    kept = ["c0_0"] if mr * nv == 1 else [f"b{j}" for j in range(nv)] if mr <= 4 else []
     lines = [
         f"GN_CONTRACT GN_ONCE void {name}(long K, const {ctype} *restrict a,",
         f"    const {ctype} *restrict b, {ctype} *restrict t, int add{extra})",
@@ -152,7 +154,7 @@ def micro(
         "    for (long k = 0; k < K; ++k) {",
         f"        const {ctype} *x = a + {times('k', ak)}, *y = b + {times('k', bk)};",
         f"        {vector} " + ", ".join(f"b{j} = {v}(y + {j * width})" for j in range(nv)) + ";",
-        *([" ".join(f"GN_KEEP(b{j});" for j in range(nv))] if mr <= 4 else []),
+        *(["        " + " ".join(f"GN_KEEP({x});" for x in kept)] if kept else []),
         f"        {ctype} s;",
         *(f"        {row}" for row in step),
         "    }",

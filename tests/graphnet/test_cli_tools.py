@@ -17,7 +17,7 @@ from graphnet.cli.dump import FORMATS
 from graphnet.cli.generate import Uniform, draw, generate
 
 Capture = pytest.CaptureFixture[str]
-COMMANDS = ("train", "dump", "generate", "bench", "info")
+COMMANDS = ("train", "dump", "generate", "bench", "export-c", "info")
 TEXT = "abcd efgh, ijkl.\n" * 60
 
 

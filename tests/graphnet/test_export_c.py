@@ -84,7 +84,7 @@ def data():
 def build(folder: Path, flags: str = STRICT) -> None:
     """Compile; a warning is an error."""
     done = subprocess.run(
-        ["make", "-s", "-C", str(folder), f"CFLAGS={flags}"], capture_output=True, text=True, check=False
+        ["make", "-s", "-j2", "-C", str(folder), f"CFLAGS={flags}"], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
 

@@ -258,7 +258,7 @@ def test_what_does_not_vary_is_computed_outside():
 
 
 def test_nests_with_many_operands_vectorise(tmp_path):
-    """Adam with scalar hyperparameters, masks and a cell all become vector loops, even if pointers may alias."""
+    """Adam with scalar hyperparameters, masks, a cell, and clipping become vector loops, even if pointers may alias."""
     shape, unit = (100, 64), (64, 1)
     p, m, v, g, h = (View(n, "float32", shape, unit) for n in "pmvgh")
     mask = View("mask", "bool", shape, unit)
@@ -272,7 +272,11 @@ def test_nests_with_many_operands_vectorise(tmp_path):
     masks = program("out1 = gt(in0, in1): bool", "tmp0 = logical_and(out1, in2): bool", "out0 = where(tmp0, in0, in1)")
     cell = program("out0 = sigmoid(in0)", "tmp0 = tanh(in1)", "tmp1 = log(in2)", "tmp0 = mul(tmp0, tmp1)",
                    "tmp2 = erf(in3)", "out1 = add(tmp0, tmp2)")  # fmt: skip
+    clip = program("tmp0 = maximum(in0, in2)", "tmp1 = minimum(tmp0, in3)", "tmp2 = pow(tmp1, in2)",
+                   "tmp3 = relu(tmp2)", "out0 = log(tmp3)", "tmp4 = eq(tmp1, in0): bool",
+                   "out1 = where(tmp4, in1, in3)")  # fmt: skip
     cases = [([p, m, v], [p, m, v, g, *scalars], adam), ([p, mask], [m, v, mask], masks), ([p, m], [v, g, h, p], cell)]
+    cases.append(([p, m], [v, g, *scalars[:2]], clip))
     lines, heads = [], []
     for number, (outs, ins, instructions) in enumerate(cases):
         (phase,) = fused(outs, ins, instructions, Job())
@@ -289,7 +293,7 @@ def test_nests_with_many_operands_vectorise(tmp_path):
     found = {int(n) for n in re.findall(r"v\.c:(\d+):\d+: optimized: loop vectorized", done.stderr)}
     text = source.read_text().split("\n")
     loops = {n for n, line in enumerate(text, 1) if line.startswith("    for (long i")}
-    assert len(loops) == 3
+    assert len(loops) == 4
     assert loops <= found, done.stderr
     assert "versioned" not in done.stderr
 
