@@ -106,11 +106,13 @@ def overview(results: Sequence[Result]) -> list[str]:
 
 
 def brief(row: Row | None) -> str:
-    """A row in one cell."""
+    """A row in one cell; graphnet's tells its part of the best peer's time too."""
     if row is None or row.failed or row.median_ms is None:
         return "-"
-    shown = number(row.median_ms)
-    return shown if row.agrees else f"({shown})"
+    if not row.agrees:
+        return "differs"
+    ratio = f" ({row.ratio:.2f} x)" if row.ours and row.ratio is not None else ""
+    return number(row.median_ms) + ratio
 
 
 def markdown(results: Sequence[Result], about: dict[str, Any]) -> str:
