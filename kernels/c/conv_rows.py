@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import gcd
 
-from graphnet.kernels.c.conv_text import block, loop, round_up, term, total
+from graphnet.kernels.c.conv_text import block, indent, loop, round_up, term, total
 from graphnet.kernels.c.tile import lanes, vector_type
 from graphnet.kernels.c.view import CTYPES, ITEMSIZE, Attrs, Epilogue, Phase, View, elements_cost
 
@@ -145,16 +145,17 @@ class Rows:
 
     def _walk(self, first_row: str, inner: Iterable[str]) -> list[str]:
         """Loops over classes s and slots q that hold an image row, h, when output rows start at first_row."""
-        conv = self.conv
-        sh, top = conv.stride[0], conv.padding[0][0]
+        height, (sh, _), top = self.conv.x.shape[2], self.conv.stride, self.conv.padding[0][0]
+        if not first_row and self.classes == 1 and not top and (self.slots - 1) * sh < height:
+            return loop("q", self.slots, [f"const long h = {term('q', sh)};", *inner])
         offset = total(self._first(first_row), self._class_row()) + (f" - {top}" if top else "")
         lines = [
             f"const long offset = {offset};",
-            f"const long stop = gn_met_stop({conv.x.shape[2]}, {self.slots}, offset, {sh});",
-            *block(
-                f"for (long q = gn_met_first(offset, {sh}); q < stop; ++q)",
-                [f"const long h = {term('q', sh)} + offset;", *inner],
-            ),
+            f"const long stop = gn_met_stop({height}, {self.slots}, offset, {sh});",
+            f"for (long q = gn_met_first(offset, {sh}); q < stop; ++q) {{",
+            f"    const long h = {term('q', sh)} + offset;",
+            *indent(inner),
+            "}",
         ]
         return self._classes(lines)
 

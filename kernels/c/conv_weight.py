@@ -150,19 +150,22 @@ def _weight_images(plan: _Weight, name: str) -> list[str]:
 def _weight_tiles(plan: _Weight, call: str) -> list[str]:
     """All tiles of a block of channels, each row and column of them stored once."""
     conv, (mr, nr), (kh, kw) = plan.conv, plan.tile, plan.conv.kernel
-    ctype, channel = conv.w.ctype, total(term("part", plan.channels, plan.blocks), f"(p + b) / {kw}")
-    rows, columns = conv.outputs % mr, plan.planes % nr
+    ctype, channel = conv.w.ctype, total(term("part", plan.channels, plan.blocks), f"column / {kw}")
+    stored = ["if (row < top || column < first)", "    continue; /* it is in the tile before */"]
+    stored = stored if conv.outputs % mr or plan.planes % nr else []
     body = [
         f"const long o = {_start('top', conv.outputs, mr)}, p = {_start('first', plan.planes, nr)};",
         f"GN_ALIGNED {ctype} tile[{round_up(mr * nr, lanes(conv.dtype))}];",
         call,
-        f"for (long a = {'top - o' if rows else '0'}; a < {mr}; ++a) {{",
-        f"    for (long b = {'first - p' if columns else '0'}; b < {nr}; ++b) {{",
-        f"        const long c = {channel}, j = (p + b) % {kw};",
-        f"        {ctype} *sum = sums + (((o + a) * {conv.channels} + c) * {kh} + i) * {kw} + j;",
-        f"        *sum = more ? *sum + tile[a * {nr} + b] : tile[a * {nr} + b];",
-        "    }",
-        "}",
+        *block(
+            f"for (long e = 0; e < {mr * nr}; ++e)",
+            [
+                f"const long row = o + e / {nr}, column = p + e % {nr}, c = {channel}, j = column % {kw};",
+                *stored,
+                f"{ctype} *sum = sums + ((row * {conv.channels} + c) * {kh} + i) * {kw} + j;",
+                "*sum = more ? *sum + tile[e] : tile[e];",
+            ],
+        ),
     ]
     return loop("first", plan.planes, loop("top", conv.outputs, loop("i", kh, body), mr), nr)
 

@@ -167,6 +167,8 @@ def _reads(p: Product, mr: int, nv: int, where: str, rows: int, depth: int) -> f
     factor = 1 + 0.15 / mr + 0.05 / nv + (0.05 if depth < p.k else 0.0)
     if where == "place" and p.n * item >= 2048:
         factor += 0.02 + 0.9 * max(0.0, 1 - mr * nv / 24)
+    if mr > 8 and p.left.across == 1 and p.left.down * item % 4096 == 0:
+        factor += 0.03
     block_bytes = rows * depth * item
     if p.left.down == 1 and abs(p.left.across) * item >= 1024:
         factor += 0.0125 * max(0, 12 - mr)
