@@ -15,7 +15,9 @@ import json
 import os
 import platform
 import shlex
+import signal
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -52,6 +54,8 @@ def run(args: argparse.Namespace) -> int:
         choose(args.device, name)  # an unknown one is told before anything is measured
     entries = [*(graphnet(name, args.device) for name in backends), *peers_of(args.peers or "auto")]
     settings = settings_of(args, entries)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, stopped)
     machine = floors.measure(settings.cores)
     about = describe(settings, machine)
     print("\n".join(about["lines"]), end="\n\n", flush=True)
@@ -65,6 +69,11 @@ def run(args: argparse.Namespace) -> int:
             print(tables.text(result), flush=True)
             write(paths, results, about)
     return int(any(row.ours and (row.failed or not row.agrees) for result in results for row in result.rows))
+
+
+def stopped(number: int, frame: object) -> None:
+    """Ended from outside: the processes and the folders made here end too."""
+    raise SystemExit(128 + number)
 
 
 def write(paths: Mapping[str, Path | None], results: Sequence[Result], about: dict[str, Any]) -> None:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from graphnet.compiler.c import LEAST_WORK, Source, c_target, emit
+from graphnet.compiler import c, printers
+from graphnet.compiler.c import LEAST_WORK, Memory, Source, c_target, emit, identity, phases_apart
 from graphnet.compiler.errors import BackendError, DataError
 from graphnet.compiler.ir import Type
 from graphnet.compiler.schedule import Fused, Kernel, Plan, Step, flat
 from graphnet.kernels.c import entry, threads
 from graphnet.kernels.c.cache import ToolchainError
 from graphnet.kernels.c.tile import targeting
-from graphnet.kernels.c.toolchain import Compiler, find, load
+from graphnet.kernels.c.toolchain import Compiler, find, load, load_later
 from graphnet.plan_memory import HOMES, Homes, PlanMemory, allocate
 from graphnet.tensor import user_where
 
@@ -62,8 +65,20 @@ class CBackend:
         with targeting(self.compiler.isa()):
             return emit(plan, self.threads, timed, self._least_work)
 
+    def identity(self, plan: Plan) -> str:
+        """Differs for plans whose C text differs."""
+        return identity(plan, self.threads, self._least_work)
+
     def bind(self, plan: Plan, homes: Homes, check: bool = False) -> CExecutable:
         return CExecutable(self, plan, homes)
+
+
+@functools.cache
+def writers() -> str:
+    """The state of the code that writes C text, by its files' sizes and times."""
+    folders = [Path(module.__file__ or "").parent for module in (c, printers, entry)]
+    files = sorted(path for folder in folders for path in folder.glob("*.py"))
+    return " ".join(f"{path.name}:{(found := path.stat()).st_size}:{found.st_mtime_ns}" for path in files)
 
 
 MISSING = "install gcc or clang, or pip install 'graphnet[cc]'"
@@ -84,32 +99,35 @@ class CExecutable(PlanMemory):
         super().__init__(plan, homes)
         self._backend = backend
         self._steps = {s.position: s for s in flat(plan.steps) if isinstance(s, (Kernel, Fused))}
-        source = backend.emit(plan)
-        self._parts = source.parts
-        self._net = self._struct(source)
-        self._run = self._load(source)
-        self.call = self._entry(source)
+        self._parts = ("", *phases_apart(plan))
+        self._run = self._load(timed=False)
+        self._table = Memory(plan).table
+        self._net = self._struct()
+        self.call = self._entry()
 
-    def _struct(self, source: Source) -> np.ndarray:
+    def _struct(self) -> np.ndarray:
         """``struct net`` as words."""
-        net = np.zeros(FIXED + max(1, len(source.table)), np.int64)
+        net = np.zeros(FIXED + max(1, len(self._table)), np.int64)
         net[0] = self.arena.ctypes.data
-        if source.threads > 1:
+        if self._run(None, -1) > 1:
             pool = threads.runtime(self._backend.compiler)
             net[1], net[2] = (address(getattr(pool, name)) for name in ("gn_parallel", "gn_barrier"))
-        for i, storage in enumerate(source.table):
+        for i, storage in enumerate(self._table):
             net[FIXED + i] = self.memory[storage.id].ctypes.data
         return net
 
-    def _load(self, source: Source) -> Any:
+    def _load(self, timed: bool) -> Any:
+        """The plan's function, from the cache without writing its text again if it is there."""
+        backend = self._backend
+        known = f"{writers()} {timed} {backend.identity(self.plan)}"
         try:
-            run = load(source.text, self._backend.compiler).gn_run
+            run = load_later(known, lambda: backend.emit(self.plan, timed).text, backend.compiler).gn_run
         except ToolchainError as error:
             raise BackendError(f"{user_where()}: {error}") from None
         run.argtypes, run.restype = (ctypes.c_void_p, ctypes.c_int), ctypes.c_int
         return run
 
-    def _entry(self, source: Source) -> Callable[..., Any] | None:
+    def _entry(self) -> Callable[..., Any] | None:
         """The built-in function that takes arguments as they are; None where a plan does not fit it."""
         names = list(self.inputs)
         types = [self.plan.leaves[n] for n in names]
@@ -119,7 +137,7 @@ class CExecutable(PlanMemory):
         call = entry.Call(net=self._net.ctypes.data, run=address(self._run), inputs=len(names), loss_kind=b" ")
         if loss is not None:
             call.loss, call.loss_kind = self.outputs["loss"].ctypes.data, b"f" if loss.dtype == "float32" else b"d"
-        slots = {s.id: FIXED + i for i, s in enumerate(source.table)}
+        slots = {s.id: FIXED + i for i, s in enumerate(self._table)}
         for spec, name, array in zip(call.input, names, types, strict=False):
             own = self.inputs[name]
             spec.kind, spec.itemsize, spec.ndim, spec.nbytes = (
@@ -170,9 +188,8 @@ class CExecutable(PlanMemory):
         )
 
     def profile(self, repeats: int) -> list[tuple[Step, float]]:
-        source = self._backend.emit(self.plan, timed=True)
-        run, pointer = self._load(source), self._net.ctypes.data
-        first = source.parts.index("part0") if self.plan.steps else 0
+        run, pointer = self._load(timed=True), self._net.ctypes.data
+        first = len(self._parts)
         seconds: list[list[float]] = [[] for _ in self.plan.steps]
         for _ in range(repeats):
             for i, record in enumerate(seconds):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -67,6 +68,18 @@ def emit(plan: Plan, threads: int = 1, timed: bool = False, least_work: float = 
         file = _File(plan, 1, least_work)
     text, parts = file.text(timed)
     return Source(text, tuple(file.memory.table), file.threads, parts)
+
+
+def phases_apart(plan: Plan) -> tuple[str, ...]:
+    """The phases that are parts of their own, after part 0, which is everything: those of a plan run by phases."""
+    changes = sum(a.phase != b.phase for a, b in itertools.pairwise(plan.steps))
+    return plan.phases if len(plan.phases) > 1 and changes == len(plan.phases) - 1 else ()
+
+
+def identity(plan: Plan, threads: int, least_work: float) -> str:
+    """What ``emit`` makes its text of: plans of one identity have one text, for one instruction set."""
+    facts = (plan.steps, plan.storages, plan.leaves, plan.outputs, plan.memory, plan.phases, plan.graph.name)
+    return repr((threads, least_work, *facts))
 
 
 class _File:
@@ -379,9 +392,12 @@ static void work(void *argument, int tid)
     parts[net->part](net, tid);
 }
 
-/* Runs one part; returns 1 if an index was out of range, -1 if threads could not be had, else 0. */
+/* Runs one part; returns 1 if an index was out of range, -1 if threads could not be had, else 0.
+   Part -1 runs nothing and returns how many threads the others run on. */
 int gn_run(struct net *net, int part)
 {
+    if (part < 0)
+        return THREADS;
     net->part = part;
     net->failed = 0;
     if (THREADS == 1)

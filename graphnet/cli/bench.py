@@ -28,7 +28,7 @@ steps from the same parameters (their losses are compared), then all are timed i
 synthetic. The cases are the reference models in their recipes' shapes, linreg softmax mlp lenet charlm, and
 mlp-large lenet-b10 lenet-b1000 charlm-h512 charlm-l2 empty. The peers' programs are in the folder benchmarks of a
 checkout; `make bench` there installs the libraries first. One that is missing, fails or takes too long is a row
-that says so.
+that says so. --backend c,numpy measures graphnet on both.
 
 Alone: a step of the model on one batch of its embedded data set, in the recipe's shapes. Times are wall-clock
 milliseconds over the repeats, after one step that is not counted; compile is the time from the model function to a

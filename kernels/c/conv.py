@@ -90,6 +90,7 @@ class _Forward:
         planes = conv.channels * conv.kernel[1] * rows.plane
         scratch.add(conv.x.ctype, "rows", planes + self.columns, conv.itemsize)
         scratch.add("int32_t", "at", conv.taps, 4)
+        scratch.add(conv.x.ctype, "tile", self.tile[0] * self.columns, conv.itemsize)
         if not conv.inside:
             scratch.add(conv.x.ctype, "stage", prod(rows.staged), conv.itemsize)
         return scratch
@@ -115,7 +116,8 @@ def conv2d(outs: Sequence[View], ins: Sequence[View], attrs: Attrs, job: Job) ->
     name, tile = patch_tile(*plan.tile, conv.dtype)
     split = plan.bands > 1 and conv.images < UNITS
     body, units = _units(conv, [("band", plan.bands), ("g", conv.groups)], _forward_image(plan, name, job), split)
-    lines = [*plan.scratch.declare(job.scratch), *_forward_start(plan), *body]
+    body = [*_forward_start(plan), *body]
+    lines = [*plan.scratch.declare(job.scratch, body), *body]
     axes = (None, None, None) if split else (0, 0, None)
     note = f"implicit GEMM, tiles of {plan.tile[0]} x {plan.columns}"
     phase = Phase("\n".join(lines), units, axes, (vectors(), RANGES, tile), conv.flops * PER_FLOP, note)
@@ -168,7 +170,7 @@ def _forward_image(plan: _Forward, name: str, job: Job) -> list[str]:
 
 
 def _store_tile(plan: _Forward, call: str, covered: bool, job: Job) -> list[str]:
-    """Computes a tile straight into the result if that lies in order, else over a tile on the stack."""
+    """Computes a tile straight into the result if that lies in order, else by way of ``tile``."""
     conv, out, columns, (mr, _) = plan.conv, plan.conv.y, plan.columns, plan.tile
     image, channel, down, along = out.strides
     pixel = total(term("band", plan.rows.count * conv.size[1], plan.bands), "panel")
@@ -190,7 +192,6 @@ def _store_tile(plan: _Forward, call: str, covered: bool, job: Job) -> list[str]
         *loop("q", columns if covered else "width", [f"const long p = {pixel} + q;", *store]),
     ]
     over = [
-        f"GN_ALIGNED {out.ctype} tile[{mr * columns}];",
         f"{call}, tile, {columns}, 0);",
         *([] if covered else [f"const long width = pixels - panel < {columns} ? pixels - panel : {columns};"]),
         *block(f"for (long i = {'top - row' if conv.outputs % mr else '0'}; i < {mr}; ++i)", rows),
@@ -255,6 +256,7 @@ class _Backward:
         scratch = Scratch(self.weights * conv.itemsize)
         scratch.add(conv.x.ctype, "rows", self.padded * self.rows.plane, conv.itemsize)
         scratch.add("int32_t", "at", conv.outputs, 4)
+        scratch.add(conv.x.ctype, "tile", self.tile[0] * self.columns, conv.itemsize)
         if not self.straight:
             scratch.add(conv.x.ctype, "signal", conv.outputs * round_up(conv.pixels, self.columns), conv.itemsize)
         return scratch
@@ -280,7 +282,8 @@ def conv2d_input(outs: Sequence[View], ins: Sequence[View], attrs: Attrs, job: J
     signal = g.strides[1] if plan.straight else round_up(conv.pixels, plan.columns)
     start = loop("o", conv.outputs, [f"at[o] = (int32_t)(o * {signal});"])
     weights = f"const {w.ctype} *weights = (const {w.ctype} *){job.scratch};"
-    lines = [*plan.scratch.declare(job.scratch), weights, *start, *body]
+    body = [weights, *start, *body]
+    lines = [*plan.scratch.declare(job.scratch, body), *body]
     axes = (None, None, None) if split else (0, 0, None)
     note = f"tiles of {plan.tile[0]} x {plan.columns} added into packed rows"
     phase = Phase("\n".join(lines), units, axes, (vectors(), RANGES, tile), conv.flops * PER_FLOP, note)
@@ -327,12 +330,11 @@ def _backward_block(plan: _Backward, name: str) -> list[str]:
 
 
 def _add_tile(plan: _Backward, call: str, target: str) -> list[str]:
-    """Adds a tile to packed rows; the last pixels, fewer than its columns, by way of a tile on the stack."""
+    """Adds a tile to packed rows; the last pixels, fewer than its columns, by way of ``tile``."""
     conv, columns, (mr, _), ctype = plan.conv, plan.columns, plan.tile, plan.conv.x.ctype
     direct, rest = [f"{call}, {target}, {plan.rows.plane}, 1);"], conv.pixels % columns
     add = loop("q", rest, [f"sum[q] += tile[r * {columns} + q];"])
     over = [
-        f"GN_ALIGNED {ctype} tile[{mr * columns}];",
         f"{call}, tile, {columns}, 0);",
         *loop("r", mr, [f"{ctype} *sum = {target} + r * {plan.rows.plane};", *add]),
     ]

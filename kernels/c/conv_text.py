@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -80,10 +81,13 @@ class Scratch:
     def total(self, threads: int) -> int:
         return self.shared + threads * self.size
 
-    def declare(self, scratch: str) -> list[str]:
+    def declare(self, scratch: str, lines: Sequence[str]) -> list[str]:
+        """Pointers to the pieces that lines use."""
+        text = "\n".join(lines)
         return [
             f"{ctype} *{name} = ({ctype} *)({scratch} + {self.shared + offset} + tid * {self.size}L);"
             for ctype, name, offset in self.pieces
+            if re.search(rf"\b{name}\b", text)
         ]
 
 

@@ -79,6 +79,8 @@ class _Weight:
         scratch = Scratch(self.chunks * conv.w.size * conv.itemsize)
         planes = self.planes * self.rows.plane * (self.together if self.straight else 1)
         scratch.add(conv.x.ctype, "rows", planes + lanes(conv.dtype), conv.itemsize)
+        scratch.add(conv.x.ctype, "tile", round_up(prod(self.tile), lanes(conv.dtype)), conv.itemsize)
+        scratch.add("int32_t", "at", self.planes, 4)
         if not self.straight:
             scratch.add(conv.x.ctype, "signal", conv.outputs * self.signal, conv.itemsize)
         if not conv.inside:
@@ -111,8 +113,12 @@ def conv2d_weight(outs: Sequence[View], ins: Sequence[View], attrs: Attrs, job: 
     lines += [f"{out.ctype} *sums = {sums};", "int more = 0; /* whether sums hold something */"]
     images = [*_weight_images(plan, name), "more = 1;"]
     lines += block(f"for (long n = {first}; n < end; n += {plan.together})", images)
-    start = [] if conv.inside else loop("q", prod(plan.rows.staged), ["stage[q] = 0;"])
-    lines = [*plan.scratch.declare(job.scratch), *start, *block("for (long u = lo; u < hi; ++u)", lines)]
+    kh, kw = conv.kernel
+    start = loop("q", plan.planes, [f"at[q] = (int32_t)(q / {kw} * {kh * kw} + q % {kw});"])
+    if not conv.inside:
+        start += loop("q", prod(plan.rows.staged), ["stage[q] = 0;"])
+    lines = [*start, *block("for (long u = lo; u < hi; ++u)", lines)]
+    lines = [*plan.scratch.declare(job.scratch, lines), *lines]
     note = f"{plan.chunks} chunks of images, tiles of {plan.tile[0]} x {plan.tile[1]}"
     helpers, cost = (vectors(), RANGES, folding(conv.dtype), tile), conv.flops * PER_FLOP
     phase = Phase("\n".join(lines), plan.chunks * parts, (None, None, None), helpers, cost, note)
@@ -148,24 +154,16 @@ def _weight_images(plan: _Weight, name: str) -> list[str]:
 
 
 def _weight_tiles(plan: _Weight, call: str) -> list[str]:
-    """All tiles of a block of channels, each row and column of them stored once."""
+    """All tiles of a block of channels; of tiles that overlap, rows and columns are stored once."""
     conv, (mr, nr), (kh, kw) = plan.conv, plan.tile, plan.conv.kernel
-    ctype, channel = conv.w.ctype, total(term("part", plan.channels, plan.blocks), f"column / {kw}")
-    stored = ["if (row < top || column < first)", "    continue; /* it is in the tile before */"]
-    stored = stored if conv.outputs % mr or plan.planes % nr else []
+    place = total(f"(o + a) * {conv.taps}", term("part", plan.channels * kh * kw, plan.blocks), f"i * {kw}")
+    store = [f"{conv.w.ctype} *sum = to + at[p + b];", f"*sum = more ? *sum + tile[a * {nr} + b] : tile[a * {nr} + b];"]
+    first, top = ("first - p" if plan.planes % nr else "0"), ("top - o" if conv.outputs % mr else "0")
+    row = [f"{conv.w.ctype} *to = sums + {place};", *block(f"for (long b = {first}; b < {nr}; ++b)", store)]
     body = [
         f"const long o = {_start('top', conv.outputs, mr)}, p = {_start('first', plan.planes, nr)};",
-        f"GN_ALIGNED {ctype} tile[{round_up(mr * nr, lanes(conv.dtype))}];",
         call,
-        *block(
-            f"for (long e = 0; e < {mr * nr}; ++e)",
-            [
-                f"const long row = o + e / {nr}, column = p + e % {nr}, c = {channel}, j = column % {kw};",
-                *stored,
-                f"{ctype} *sum = sums + ((row * {conv.channels} + c) * {kh} + i) * {kw} + j;",
-                "*sum = more ? *sum + tile[e] : tile[e];",
-            ],
-        ),
+        *block(f"for (long a = {top}; a < {mr}; ++a)", row),
     ]
     return loop("first", plan.planes, loop("top", conv.outputs, loop("i", kh, body), mr), nr)
 

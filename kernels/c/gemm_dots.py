@@ -113,56 +113,26 @@ def dot_lanes(dtype: str, k: int) -> int:
     return lanes_64 if k >= lanes_64 else 16 // ITEMSIZE[dtype]
 
 
-def dot_types(dtype: str, count: int, isa: str | None = None) -> str:
-    """Helper text: the vector of ``count`` partial sums, its lane mask, and a function that adds up lanes.
-
-    ``gn_lane_sums_COUNT_T(const gn_COUNT_T *a, T *t, long n)``, n a multiple of count: t[i] is the sum of the lanes
-    of a[i], added by halves; count of them at once where shuffling such vectors takes one instruction.
-    """
+def dot_types(dtype: str, count: int) -> str:
+    """Helper text: the vector of ``count`` partial sums, 64 bytes or 16, its lane mask and the sum of its lanes."""
     ctype, item = CTYPES[dtype], ITEMSIZE[dtype]
-    wide, size = f"gn_{count}_{ctype}", count * item
-    whole = range(count)
-    levels, half = [[f"a[{i}]" for i in whole]], count // 2
-    lines = []
-    while half:
-        low = [g * 2 * half + i for g in range(count // 2 // half) for i in range(half)]
-        low += [count + i for i in low]
-        names = [f"h{half}_{i}" for i in range(len(levels[-1]) // 2)]
-        for name, u, v in zip(names, levels[-1][::2], levels[-1][1::2], strict=True):
-            sides = (f"__builtin_shufflevector({u}, {v}, {', '.join(str(i + s) for i in low)})" for s in (0, half))
-            lines.append(f"        const {wide} {name} = {' + '.join(sides)};")
-        levels.append(names)
-        half //= 2
-    at_once = [
-        "#if defined(__clang__) || __GNUC__ >= 12",
-        f"    for (; n >= {count}; n -= {count}, a += {count}, t += {count}) {{",
-        *lines,
-        f"        *({wide} *)t = {levels[-1][0]};",
-        "    }",
-        "#endif",
+    short = 16 // item
+    lines = [
+        f"typedef {ctype} gn_{n}_{ctype} __attribute__((vector_size({n * item}), aligned({item}), may_alias));"
+        for n in dict.fromkeys((short, count))
     ]
-    if size > max(ISAS[isa or target()].vector, 16):
-        at_once = []
-    half_sum = " ".join(f"for (int l = 0; l < {h}; ++l) s[l] += s[l + {h}];" for h in _halves(count))
+    quarters = "q[0]" if count == short else "(q[0] + q[2]) + (q[1] + q[3])"
     return "\n".join(
         [
-            f"typedef {ctype} {wide} __attribute__((vector_size({size}), aligned({item}), may_alias));",
-            f"typedef int{8 * item}_t gn_lanes_{count}_{ctype} __attribute__((vector_size({size})));",
-            f"GN_ONCE void gn_lane_sums_{count}_{ctype}(const {wide} *restrict a, {ctype} *restrict t, long n)",
+            *lines,
+            f"typedef int{8 * item}_t gn_lanes_{count}_{ctype} __attribute__((vector_size({count * item})));",
+            f"GN_INLINE {ctype} gn_sum_{count}_{ctype}(const gn_{count}_{ctype} *p)",
             "{",
-            *at_once,
-            "    for (long i = 0; i < n; ++i) {",
-            f"        {wide} s = a[i];",
-            f"        {half_sum}",
-            "        t[i] = s[0];",
-            "    }",
+            f"    const gn_{short}_{ctype} *q = (const gn_{short}_{ctype} *)p, s = {quarters};",
+            f"    return {'(s[0] + s[2]) + (s[1] + s[3])' if short == 4 else 's[0] + s[1]'};",
             "}\n",
         ]
     )
-
-
-def _halves(count: int) -> list[int]:
-    return [] if count == 1 else [count // 2, *_halves(count // 2)]
 
 
 def dots_name(rows: int, columns: int, count: int, dtype: str) -> str:
@@ -170,21 +140,15 @@ def dots_name(rows: int, columns: int, count: int, dtype: str) -> str:
     return f"gn_dots_{rows}x{columns}x{count}_{CTYPES[dtype]}"
 
 
-def dots_room(rows: int, columns: int, count: int) -> int:
-    """Elements that the function writes: the results and some behind them."""
-    return -(-rows * columns // count) * count
-
-
 def dots(rows: int, columns: int, count: int, dtype: str) -> str:
     """Text of a function for the dot products of rows of g with rows of v.
 
     ``NAME(long K, const T *g, long gn, const T *v, long vn, T *t)`` computes, for r < rows and c < columns,
     t[r * columns + c] = sum over k < K of g[r*gn + k] * v[c*vn + k]. ``count`` is dot_lanes(dtype, K). Needs
-    ``dot_types(dtype, count)``, and ``dots_room`` elements at t.
+    ``dot_types(dtype, count)``.
     """
     ctype = CTYPES[dtype]
     wide, ints = f"gn_{count}_{ctype}", f"gn_lanes_{count}_{ctype}"
-    room = dots_room(rows, columns, count)
     left = [f"g + {times(r, 'gn')} + " if r else "g + " for r in range(rows)]
     right = [f"v + {times(c, 'vn')} + " if c else "v + " for c in range(columns)]
 
@@ -213,8 +177,11 @@ def dots(rows: int, columns: int, count: int, dtype: str) -> str:
         f"        const {ints} keep = lane >= ({ints}){{0}} + (int{8 * ITEMSIZE[dtype]}_t)({count} - (K - k));",
         *(f"        {line}" for line in step(f"K - {count}", f"({wide})(({ints}){load} & keep)")),
         "    }",
-        f"    const {wide} all[{room}] = {{{', '.join(f'c{r}_{c}' for r in range(rows) for c in range(columns))}}};",
-        f"    gn_lane_sums_{count}_{ctype}(all, t, {room});",
+        *(
+            f"    t[{r * columns + c}] = gn_sum_{count}_{ctype}(&c{r}_{c});"
+            for r in range(rows)
+            for c in range(columns)
+        ),
         "}",
     ]
     return "\n".join(lines) + "\n"
@@ -284,7 +251,7 @@ class Dots:
         p, ctype = self.product, CTYPES[self.product.dtype]
         r, c = ("j", "i") if self.turned else ("i", "j")
         axis = self.split.axis if not self.turned else {"m": "n", "n": "m", "": ""}[self.split.axis]
-        lines = [f"{ctype} part[{dots_room(self.rows, self.columns, self.count)}];"]
+        lines = [f"{ctype} part[{self.rows * self.columns}];"]
         columns, apart = p.right.pointer("0", "start"), p.right.across
         if self.copies:
             lines += self._copy(scratch)
@@ -394,7 +361,7 @@ def few(p: Product, split: Split) -> Dots | None:
     """
     length = 64 // ITEMSIZE[p.dtype]
     for turned, q in ((False, p), (True, p.turned)):
-        if q.n > 3 * length // 4 or q.k < 8 * length or q.left.across != 1 or (q.right.down != 1 and q.m < 32):
+        if q.n > 5 * length // 8 or q.k < 8 * length or q.left.across != 1 or (q.right.down != 1 and q.m < 32):
             continue
         rows = split.shares("n" if turned else "m", q.m)[0]
         columns = split.shares("m" if turned else "n", q.n)[0]

@@ -164,24 +164,26 @@ def _where(p: Product, width: int, rows: int) -> str:
 def _reads(p: Product, mr: int, nv: int, where: str, rows: int, depth: int) -> float:
     """By what factor memory slows a tile down: measured, for choosing between plans only."""
     item = ITEMSIZE[p.dtype]
-    factor = 1 + 0.15 / mr + 0.05 / nv + (0.05 if depth < p.k else 0.0)
+    factor = 1 + 0.15 / mr + 0.05 / nv + (0.08 if depth < p.k else 0.0)
     if where == "place" and p.n * item >= 2048:
         factor += 0.02 + 0.9 * max(0.0, 1 - mr * nv / 24)
-    if mr > 8 and p.left.across == 1 and p.left.down * item % 4096 == 0:
-        factor += 0.03
     block_bytes = rows * depth * item
     if p.left.down == 1 and abs(p.left.across) * item >= 1024:
         factor += 0.0125 * max(0, 12 - mr)
         if block_bytes > L2_BYTES and abs(p.left.across) * item >= 4096:
             factor += 0.3
     if block_bytes > L2_BYTES and p.n > nv * lanes(p.dtype):
-        factor += 0.08
+        factor += 0.08 + 0.005 * max(0, mr - 6) * (p.left.across == 1)
+        factor += 0.04 * (block_bytes > 8 * L2_BYTES)
     return factor
 
 
 def _store_cycles(p: Product) -> float:
     """Cycles to bring the tiles to where the result lies."""
-    return p.m * p.n * (0.05 if p.out.across == 1 else 0.5 if p.out.down == 1 else 1.5)
+    if p.out.across == 1:
+        return 0.05 * p.m * p.n
+    far = p.m * p.n * ITEMSIZE[p.dtype] > L2_BYTES
+    return p.m * p.n * (1.5 if far or p.out.down != 1 else 0.5)
 
 
 def _plans(p: Product, turned: bool, split: Split, shareable: bool, packed: bool) -> Iterable[Plan]:

@@ -13,7 +13,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -109,6 +109,12 @@ def load(source: str, compiler: Compiler, extra: Sequence[str] = ()) -> ctypes.C
     """
     key = _key(source, compiler, extra)
     return cache.load(key, functools.partial(_compile, key, source, compiler, tuple(extra)))
+
+
+def load_later(identity: str, write: Callable[[], str], compiler: Compiler, extra: Sequence[str] = ()) -> ctypes.CDLL:
+    """As load, for text that is only written if it is not in the cache: ``identity`` differs where the text does."""
+    key = _key(identity, compiler, extra)
+    return cache.load(key, lambda work: _compile(key, write(), compiler, tuple(extra), work))
 
 
 def describe() -> list[str]:
