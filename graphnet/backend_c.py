@@ -121,7 +121,7 @@ class CExecutable(PlanMemory):
         backend = self._backend
         known = f"{writers()} {timed} {backend.identity(self.plan)}"
         try:
-            run = load_later(known, lambda: backend.emit(self.plan, timed).text, backend.compiler).gn_run
+            run = load_later(known, lambda: backend.emit(self.plan, timed).pieces, backend.compiler).gn_run
         except ToolchainError as error:
             raise BackendError(f"{user_where()}: {error}") from None
         run.argtypes, run.restype = (ctypes.c_void_p, ctypes.c_int), ctypes.c_int

@@ -25,12 +25,16 @@ SERIAL = 5
 
 @dataclass(frozen=True)
 class Source:
-    """The text, the storages its table H is to be filled with, how many threads run it, and its parts' names."""
+    """The text, the storages its table H is to be filled with, how many threads run it, and its parts' names.
+
+    ``pieces`` are the text cut into files that can be compiled at the same time.
+    """
 
     text: str
     table: tuple[Storage, ...]
     threads: int
     parts: tuple[str, ...]
+    pieces: tuple[str, ...]
 
 
 @dataclass
@@ -66,8 +70,9 @@ def emit(plan: Plan, threads: int = 1, timed: bool = False, least_work: float = 
     file = _File(plan, threads, least_work)
     if threads > 1 and file.steps.cost * file.repeats < SERIAL * least_work:
         file = _File(plan, 1, least_work)
-    text, parts = file.text(timed)
-    return Source(text, tuple(file.memory.table), file.threads, parts)
+    runs, parts = file.runs(timed)
+    whole = file.assemble(file.functions, runs)
+    return Source(whole, tuple(file.memory.table), file.threads, parts, file.pieces(whole, runs))
 
 
 def phases_apart(plan: Plan) -> tuple[str, ...]:
@@ -123,35 +128,52 @@ class _File:
 
     # -- text -----------------------------------------------------------------------------------------
 
-    def text(self, timed: bool) -> tuple[str, tuple[str, ...]]:
-        """The whole file, and the names of what it can run: everything, a phase, a step."""
+    def runs(self, timed: bool) -> tuple[list[str], tuple[str, ...]]:
+        """Functions that run everything, a phase or a step, with a table of them; and their names."""
         everything = [n for nodes in self._nodes for n in nodes]
         parts: list[tuple[str, list[_Node]]] = [("step", everything)]
-        if len(self.plan.phases) > 1 and self.plan.phases == tuple(dict.fromkeys(s.phase for s in self.plan.steps)):
-            for phase in self.plan.phases:
-                chosen = [
-                    n for s, nodes in zip(self.plan.steps, self._nodes, strict=True) if s.phase == phase for n in nodes
-                ]
-                parts.append((phase, chosen))
+        for phase in phases_apart(self.plan):
+            pairs = zip(self.plan.steps, self._nodes, strict=True)
+            parts.append((phase, [n for s, nodes in pairs if s.phase == phase for n in nodes]))
         if timed:
             parts += [(f"part{i}", nodes) for i, nodes in enumerate(self._nodes)]
-        runs = [self._run(name, nodes) for name, nodes in parts]
-        names = ", ".join(name for name, _ in parts)
-        written = "\n".join([*(f.text for f in self.functions), *runs])
+        names = tuple(name for name, _ in parts)
+        table = f"static void (*const parts[])(struct net *, int) = {{{', '.join(names)}}};\n"
+        return [*(self._run(name, nodes) for name, nodes in parts), table, ENTRY], names
+
+    def assemble(self, functions: Sequence[Function], runs: Sequence[str], elsewhere: Sequence[Function] = ()) -> str:
+        """A file of these functions; those ``elsewhere`` are declared, and none is static where there are any."""
+        written = "\n".join([*(f.text for f in functions), *runs])
         # a constant that is a result is read by no step
         constants = [(s, dtype) for s, dtype in self.memory.constants if re.search(rf"\bc{s.id}\b", written)]
+        apart = bool(elsewhere)
         sections = [
             self._head(),
             HEADER,
             self._net(),
-            *self.steps.helpers,
+            *dict.fromkeys(h for f in functions for h in f.helpers),
             *(constant_text(s, dtype) for s, dtype in constants),
-            *(f.text for f in self.functions),
+            *(f"{HIDDEN}{f.signature};" for f in elsewhere if runs),
+            *(f.text.replace(f"static {f.signature}", HIDDEN + f.signature, 1) if apart else f.text for f in functions),
             *runs,
-            f"static void (*const parts[])(struct net *, int) = {{{names}}};\n",
-            ENTRY,
         ]
-        return "\n".join(sections), tuple(name for name, _ in parts)
+        return "\n".join(sections)
+
+    def pieces(self, whole: str, runs: Sequence[str]) -> tuple[str, ...]:
+        """The file in two halves of about equal work for a compiler, or as it is where that is little."""
+        weights = [len(f.text) + sum(map(len, f.helpers)) for f in self.functions]
+        if sum(weights) < SPLIT_CHARACTERS:
+            return (whole,)
+        # neighbours in the order of their helpers share them
+        order = sorted(range(len(weights)), key=lambda i: (self.functions[i].helpers, i))
+        half, first = 0, []
+        for i in order:
+            if half < sum(weights) / 2:
+                first.append(i)
+                half += weights[i]
+        one = [f for i, f in enumerate(self.functions) if i in first]
+        other = [f for i, f in enumerate(self.functions) if i not in first]
+        return self.assemble(one, runs, other), self.assemble(other, (), one)
 
     def _head(self) -> str:
         m = self.plan.memory
@@ -264,6 +286,11 @@ class _File:
         sides = [[line for n in side for line in write(n, inner)] for side in node.sides]
         return [f"{indent}if ({value}) {{", *sides[0], f"{indent}}} else {{", *sides[1], f"{indent}}}"]
 
+
+HIDDEN = '__attribute__((visibility("hidden"))) '
+
+SPLIT_CHARACTERS = 30_000
+"""Text from which on a file is cut in two to be compiled."""
 
 BLOCKS = ("fused", "copy", "max_pool", "pool_scatter", "pool_gather", "conv2d", "conv2d_input")
 """Ops whose phases cost the same in several pieces as in one; elementwise ops besides."""

@@ -27,6 +27,8 @@ class Function:
 
     name: str
     text: str
+    signature: str
+    helpers: tuple[str, ...]
     arguments: tuple[str, ...]
     units: int
     piece: Piece
@@ -118,7 +120,6 @@ class Steps:
         self._memory = memory
         self._threads = threads
         self._least_work = least_work
-        self.helpers: dict[str, None] = {}
         self._names: dict[str, int] = {}
         self.cost = 0.0
 
@@ -132,7 +133,6 @@ class Steps:
         made = phases(step, views[:n], views[n:], job)
         found = []
         for index, phase in enumerate(made):
-            self.helpers.update(dict.fromkeys(phase.helpers))
             name = self._name(f"s{number}{chr(ord('a') + index) if len(made) > 1 else ''}")
             head = [*comment, phase.note] if index == 0 else [phase.note]
             found.append(self._function(name, step, phase, declared, [h for h in head if h], len(made) == 1, number))
@@ -168,10 +168,11 @@ class Steps:
         arguments += sorted(set(re.findall(r"\bk\d+\b", "\n".join(lines))), key=lambda k: int(k[1:]))
         parameters = ["struct net *net", *(f"{'int' if a == 'tid' else 'long'} {a}" for a in arguments)]
         unused = "" if _uses(used + " ".join(prolog), "net") or phase.fails else "\n    (void)net;"
+        signature = f"void {name}({', '.join(parameters)})"
         text = "\n".join(
             [
                 block_comment(comment),
-                f"static void {name}({', '.join(parameters)})",
+                f"static {signature}",
                 "{" + unused,
                 *(f"    {line}" for line in [*prolog, *lines]),
                 indented(body),
@@ -180,7 +181,9 @@ class Steps:
         )
         self.cost += phase.cost
         writes = any(self._memory.storage(a).kind in HOMES for a in step.outputs)
-        return Function(name, text, tuple(arguments), phase.units, piece, phase.fails, writes, step.op)
+        return Function(
+            name, text, signature, phase.helpers, tuple(arguments), phase.units, piece, phase.fails, writes, step.op
+        )
 
     def _accesses(
         self, step: Kernel | Fused, phase: Phase, parallel: bool, alone: bool, number: int

@@ -355,8 +355,10 @@ def _pack_signal(plan: _Backward, signal: str) -> list[str]:
     """Copies an image of g so that a channel fills whole panels."""
     conv, (_, channel, down, along) = plan.conv, plan.conv.y.strides
     (oh, ow), wide = conv.size, round_up(conv.pixels, plan.columns)
-    source = total(term("o", channel), term("y", down), term("z", along))
-    lines = loop("y", oh, loop("z", ow, [f"signal[o * {wide} + y * {ow} + z] = from[{source}];"]))
+    place = (
+        [term("p", 1)] if in_order(conv.y, slice(2, None)) else [term(f"(p / {ow})", down), term(f"(p % {ow})", along)]
+    )
+    lines = loop("p", oh * ow, [f"signal[o * {wide} + p] = from[{total(term('o', channel), *place)}];"])
     if wide > conv.pixels:
         lines += [f"for (long q = {conv.pixels}; q < {wide}; ++q)", f"    signal[o * {wide} + q] = 0;"]
     return [f"const {conv.y.ctype} *from = {signal};", *loop("o", conv.outputs, lines)]

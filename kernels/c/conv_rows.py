@@ -21,7 +21,7 @@ from graphnet.kernels.c.conv_text import block, indent, loop, round_up, term, to
 from graphnet.kernels.c.tile import lanes, vector_type
 from graphnet.kernels.c.view import CTYPES, ITEMSIZE, Attrs, Epilogue, Phase, View, elements_cost
 
-ROWS_BYTES = 192 << 10  # of packed rows: they should stay in the second cache beside everything else
+ROWS_BYTES = 384 << 10  # of packed rows: they should stay in the second cache beside everything else
 UNITS = 16  # enough for any number of threads
 PER_FLOP = 1 / 180  # nanoseconds
 

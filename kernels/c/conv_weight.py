@@ -53,7 +53,7 @@ class _Weight:
         """Channels of a block."""
         copies = self.together if self.straight else 1
         each = self.conv.kernel[1] * self.rows.plane * self.conv.itemsize * copies
-        return divisor(self.conv.channels, ROWS_BYTES // each)
+        return divisor(self.conv.channels, ROWS_BYTES // (2 * each))  # g is there, too
 
     @property
     def planes(self) -> int:

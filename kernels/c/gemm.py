@@ -26,7 +26,7 @@ SMALL = 2048
 SERIAL = 3000.0
 """Nanoseconds below which work is not split."""
 
-LOCAL = ("z", "x", "y")
+LOCAL = ("out_e", "left_e", "right_e")
 """C names of out, left and right of one entry of a batch."""
 
 Axes = tuple[int | None, ...]

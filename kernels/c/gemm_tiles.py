@@ -192,7 +192,8 @@ def _plans(p: Product, turned: bool, split: Split, shareable: bool, packed: bool
     rows, columns = split.shares("n" if turned else "m", p.m), split.shares("m" if turned else "n", p.n)
     for mr, nv in tiles():
         width = nv * length
-        if mr > rows[0] or (nv > 1 and width > columns[0]):
+        padded = width > p.n
+        if mr > rows[0] or width - length >= columns[0] or (width > columns[0] and not padded):
             continue
         limit = max(PANEL_BYTES // (width * item), 512)
         depth = p.k if p.k <= limit else -(-p.k // -(-p.k // BLOCK))
@@ -206,7 +207,7 @@ def _plans(p: Product, turned: bool, split: Split, shareable: bool, packed: bool
             packing = p.k * columns[-1] * (0.35 if 1 in (p.right.down, p.right.across) else 1.5) / times
         count = -(-rows[-1] // mr) * -(-columns[-1] // width)
         reads = _reads(p, mr, nv, where, rows[-1], depth)
-        once = 2 * mr * nv / unit.loads + 15
+        once = (4 if padded else 2) * mr * nv / unit.loads + 15
         cycles = count * (p.k * tile_cycles(mr, nv) * reads + once) + packing + _store_cycles(p) / split.threads
         yield Plan(p, turned, mr, nv, rows, columns, where, depth, split.threads, cycles)
 

@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -99,7 +100,7 @@ def compile_shared(source: str, compiler: Compiler, extra: Sequence[str] = ()) -
     Raises ToolchainError with the compiler's first lines; the text and the whole log are kept beside the cache.
     """
     key = _key(source, compiler, extra)
-    return cache.obtain(key, functools.partial(_compile, key, source, compiler, tuple(extra)))
+    return cache.obtain(key, functools.partial(_compile, key, (source,), compiler, tuple(extra)))
 
 
 def load(source: str, compiler: Compiler, extra: Sequence[str] = ()) -> ctypes.CDLL:
@@ -108,7 +109,7 @@ def load(source: str, compiler: Compiler, extra: Sequence[str] = ()) -> ctypes.C
     The same text loaded twice in a process is one object: its static variables are shared.
     """
     key = _key(source, compiler, extra)
-    return cache.load(key, functools.partial(_compile, key, source, compiler, tuple(extra)))
+    return cache.load(key, functools.partial(_compile, key, (source,), compiler, tuple(extra)))
 
 
 def load_later(identity: str, write: Callable[[], str], compiler: Compiler, extra: Sequence[str] = ()) -> ctypes.CDLL:
@@ -322,10 +323,24 @@ def _run(arguments: Sequence[str], work: Path) -> subprocess.CompletedProcess[st
         raise ToolchainError(f"cannot be started: {error.strerror or error}") from error
 
 
-def _invoke(compiler: Compiler, extra: tuple[str, ...], work: Path) -> subprocess.CompletedProcess[str]:
-    """Compile code.c in ``work``."""
-    code, made = str(work / "code.c"), str(work / cache.OBJECT)
-    return _run([*compiler.command, *compiler.flags, *extra, code, "-o", made, "-lm"], work)
+def _invoke(
+    compiler: Compiler, extra: tuple[str, ...], work: Path, codes: Sequence[str] = ("code.c",)
+) -> subprocess.CompletedProcess[str]:
+    """Compile the files in ``work`` to one object, several of them at the same time."""
+    command = [*compiler.command, *compiler.flags, *extra]
+    made = str(work / cache.OBJECT)
+    if len(codes) == 1:
+        return _run([*command, str(work / codes[0]), "-o", made, "-lm"], work)
+    objects = [str(work / f"{code}.o") for code in codes]
+    jobs = [[*command, "-c", str(work / c), "-o", o] for c, o in zip(codes, objects, strict=True)]
+    with ThreadPoolExecutor(len(jobs)) as pool:
+        done = list(pool.map(lambda job: _run(job, work), jobs))
+    if any(d.returncode for d in done):
+        return next(d for d in done if d.returncode)
+    linked = _run([*command, *objects, "-o", made, "-lm"], work)
+    for name in objects:
+        Path(name).unlink()
+    return linked
 
 
 def _check(done: subprocess.CompletedProcess[str]) -> None:
@@ -342,10 +357,12 @@ def _key(source: str, compiler: Compiler, extra: Sequence[str]) -> str:
     return hashlib.sha256("\0".join(facts).encode(errors="backslashreplace")).hexdigest()[:32]
 
 
-def _compile(key: str, source: str, compiler: Compiler, extra: tuple[str, ...], work: Path) -> None:
+def _compile(key: str, sources: Sequence[str], compiler: Compiler, extra: tuple[str, ...], work: Path) -> None:
     """Fill a folder of the cache."""
-    (work / "code.c").write_bytes(source.encode(errors="backslashreplace"))
-    done = _invoke(compiler, extra, work)
+    codes = ["code.c", *(f"code{i}.c" for i in range(1, len(sources)))]
+    for code, source in zip(codes, sources, strict=True):
+        (work / code).write_bytes(source.encode(errors="backslashreplace"))
+    done = _invoke(compiler, extra, work, codes)
     if done.stderr:
         (work / "log").write_text(done.stderr, encoding="utf-8")
     try:

@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from graphnet.backend_c import CBackend
 from graphnet.compiler import build as b
 from graphnet.compiler.autodiff import gradients
 from graphnet.compiler.compile import compile_graph
@@ -369,6 +370,8 @@ def test_a_planted_fault_is_found(backend, reference, scalar, monkeypatch, name,
     record = REGISTRY[name]
     check(record, record.samples[0], backend, reference, scalar)
     in_c = plant is wrong_kernel and backend.name == "c"
+    if in_c:  # cached text is kept by what the plan is, not by the record: this backend's is its own
+        backend = CBackend(least_work=0.125)
     monkeypatch.setitem(REGISTRY, name, wrong_text(record, monkeypatch) if in_c else plant(record))
     with pytest.raises(AssertionError):
         check(REGISTRY[name], record.samples[0], backend, reference, scalar)

@@ -209,6 +209,7 @@ def test_small_products_are_not_split():
 
 
 EPILOGUES = [
+    (1200, 256, 93),
     (6, 5, 7),
     (40, 70, 1),
     (1, 70, 40),
