@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from graphnet.compiler.c.hazards import Access, Choice, Item, Piece, Repeat, access, clear, place_barriers
+from graphnet.compiler.c.hazards import Choice, Piece, Repeat, access
 from graphnet.compiler.c.memory import Memory, constant_text
-from graphnet.compiler.c.steps import FAILED, Function, Steps, block_comment, is_elementwise_op
+from graphnet.compiler.c.run import BranchOf, Call, LoopOf, Node, Runner, items_of, poll
+from graphnet.compiler.c.steps import Function, Steps, block_comment
 from graphnet.compiler.printers.schedule import Writer
 from graphnet.compiler.printers.text import clean, count, plural
 from graphnet.compiler.schedule import Branch, Loop, Plan, Step, Storage, flat
 from graphnet.kernels.c.prelude import HEADER
-from graphnet.kernels.c.view import CTYPES
 
 LEAST_WORK = 2500.0
 """Nanoseconds of work below which a phase is left to thread 0: meeting costs about as much."""
@@ -35,31 +35,6 @@ class Source:
     threads: int
     parts: tuple[str, ...]
     pieces: tuple[str, ...]
-
-
-@dataclass
-class _Call:
-    """A function call in the run: what it waits for is on its piece."""
-
-    function: Function
-    polls: bool = False
-
-
-@dataclass
-class _Loop:
-    loop: Loop
-    body: list[_Node]
-    item: Repeat
-
-
-@dataclass
-class _Branch:
-    branch: Branch
-    sides: tuple[list[_Node], list[_Node]]
-    item: Choice
-
-
-_Node = _Call | _Loop | _Branch
 
 
 def emit(plan: Plan, threads: int = 1, timed: bool = False, least_work: float = LEAST_WORK) -> Source:
@@ -94,6 +69,7 @@ class _File:
         self.memory = Memory(plan)
         self.steps = Steps(self.memory, threads, least_work)
         self.repeats = max([s.length for s in flat(plan.steps) if isinstance(s, Loop)], default=1)
+        self._runner = Runner(self.memory, threads)
         self._comments = Writer(plan)
         self._number = 0
         self._failing = False
@@ -102,28 +78,28 @@ class _File:
 
     # -- steps to nodes -------------------------------------------------------------------------------
 
-    def _node(self, step: Step) -> list[_Node]:
+    def _node(self, step: Step) -> list[Node]:
         if isinstance(step, Loop):
             item = Repeat()
             body = self._nodes_of(step.body)
-            item.body += [i for n in body for i in _items([n])]
-            return [_Loop(step, body, item)]
+            item.body += [i for n in body for i in items_of([n])]
+            return [LoopOf(step, body, item)]
         if isinstance(step, Branch):
             then, orelse = self._nodes_of(step.then), self._nodes_of(step.orelse)
             test = access(self.memory, step.predicate, False, None, 1)
             piece = Piece((test,) if test else (), True)
-            return [_Branch(step, (then, orelse), Choice(piece, (_items(then), _items(orelse))))]
-        calls: list[_Node] = []
+            return [BranchOf(step, (then, orelse), Choice(piece, (items_of(then), items_of(orelse))))]
+        calls: list[Node] = []
         for f in self.steps.functions(step, step.position, self._comments.step(step, "")):
             self.functions.append(f)
-            calls.append(_Call(f, polls=f.writes_home and self._failing))
-            if calls and isinstance(calls[-1], _Call) and calls[-1].polls:
-                _poll(f)
+            calls.append(Call(f, polls=f.writes_home and self._failing))
+            if calls and isinstance(calls[-1], Call) and calls[-1].polls:
+                poll(f)
                 self._failing = False
             self._failing |= f.fails
         return calls
 
-    def _nodes_of(self, steps: Sequence[Step]) -> list[_Node]:
+    def _nodes_of(self, steps: Sequence[Step]) -> list[Node]:
         return [node for step in steps for node in self._node(step)]
 
     # -- text -----------------------------------------------------------------------------------------
@@ -131,7 +107,7 @@ class _File:
     def runs(self, timed: bool) -> tuple[list[str], tuple[str, ...]]:
         """Functions that run everything, a phase or a step, with a table of them; and their names."""
         everything = [n for nodes in self._nodes for n in nodes]
-        parts: list[tuple[str, list[_Node]]] = [("step", everything)]
+        parts: list[tuple[str, list[Node]]] = [("step", everything)]
         for phase in phases_apart(self.plan):
             pairs = zip(self.plan.steps, self._nodes, strict=True)
             parts.append((phase, [n for s, nodes in pairs if s.phase == phase for n in nodes]))
@@ -139,7 +115,7 @@ class _File:
             parts += [(f"part{i}", nodes) for i, nodes in enumerate(self._nodes)]
         names = tuple(name for name, _ in parts)
         table = f"static void (*const parts[])(struct net *, int) = {{{', '.join(names)}}};\n"
-        return [*(self._run(name, nodes) for name, nodes in parts), table, ENTRY], names
+        return [*(self._runner.write(name, nodes) for name, nodes in parts), table, ENTRY], names
 
     def assemble(self, functions: Sequence[Function], runs: Sequence[str], elsewhere: Sequence[Function] = ()) -> str:
         """A file of these functions; those ``elsewhere`` are declared, and none is static where there are any."""
@@ -194,195 +170,11 @@ class _File:
         entries = "\n".join(["/* memory that outlives a call:", *table, " */"]) if table else ""
         return "\n".join([*lines, NET.replace("ENTRIES", str(max(1, len(table)))), entries])
 
-    def _run(self, name: str, nodes: list[_Node]) -> str:
-        items = _items(nodes)
-        clear(items)
-        place_barriers(items)
-        lines = self._lines(nodes, "    ")
-        unused = "" if self.threads > 1 and any("tid" in line for line in lines) else "    (void)tid;\n"
-        unused += "" if lines else "    (void)net;\n"
-        body = "\n".join(lines)
-        return f"static void {name}(struct net *net, int tid)\n{{\n{unused}{body}\n}}\n"
-
-    def _lines(self, nodes: Sequence[_Node], indent: str) -> list[str]:
-        lines: list[str] = []
-        serial: list[str] = []
-
-        def flush() -> None:
-            if serial:
-                lines.append(f"{indent}if (tid == 0) {{")
-                lines.extend(f"    {line}" for line in serial)
-                lines.append(f"{indent}}}")
-                serial.clear()
-
-        for group in _groups(nodes):
-            node = group[0]
-            if len(group) > 1:
-                flush()
-                lines.extend(self._blocked(group, indent))
-                continue
-            if self.threads > 1 and _serial([node]):
-                head = next(_calls([node]), None)
-                if head is not None and _barrier_inside([node]):
-                    flush()
-                    lines += self._barrier(True, indent)
-                serial.extend(self._plain(node, indent))
-                continue
-            flush()
-            lines.extend(self._threaded(node, indent))
-        flush()
-        return lines
-
-    def _plain(self, node: _Node, indent: str) -> list[str]:
-        """A node that one thread runs."""
-        if isinstance(node, _Call):
-            poll = [f"{indent}if (net->failed) return;"] if node.polls else []
-            return [*poll, f"{indent}{node.function.call(self.threads)}"]
-        if isinstance(node, _Loop):
-            inner = [line for n in node.body for line in self._plain(n, indent + "    ")]
-            return [f"{indent}{_for(node.loop)}", *inner, f"{indent}}}"]
-        return self._choice(node, indent, lambda n, i: self._plain(n, i))
-
-    def _threaded(self, node: _Node, indent: str) -> list[str]:
-        """A node that all threads run; without threads the same, with nothing to wait for."""
-        if isinstance(node, _Call):
-            lines = self._barrier(node.function.piece.barrier, indent)
-            if self.threads > 1 and not node.function.piece.parallel:
-                *poll, call = self._plain(node, "")
-                return [*lines, *(indent + p for p in poll), f"{indent}if (tid == 0)", f"{indent}    {call}"]
-            return [*lines, *self._plain(node, indent)]
-        if isinstance(node, _Loop):
-            lines = self._barrier(node.item.barrier, indent)
-            return [*lines, f"{indent}{_for(node.loop)}", *self._lines(node.body, indent + "    "), f"{indent}}}"]
-        lines = self._barrier(node.item.test.barrier, indent)
-        return [*lines, *self._choice(node, indent, lambda n, i: self._lines([n], i))]
-
-    def _barrier(self, wanted: bool, indent: str) -> list[str]:
-        return [f"{indent}net->barrier();"] if wanted and self.threads > 1 else []
-
-    def _blocked(self, group: Sequence[_Node], indent: str) -> list[str]:
-        """Calls that each thread runs block by block, so that what one wrote is still in the cache for the next."""
-        calls = [n for n in group if isinstance(n, _Call)]
-        first = calls[0].function
-        start, end = (
-            ("0", str(first.units))
-            if self.threads == 1
-            else (f"CUT({first.units}, tid)", f"CUT({first.units}, tid + 1)")
-        )
-        block = _block(calls)
-        return [
-            *self._barrier(first.piece.barrier, indent),
-            f"{indent}for (long u = {start}, end = {end}; u < end; u += {block}) {{",
-            f"{indent}    const long v = u + {block} < end ? u + {block} : end;",
-            *(f"{indent}    {c.function.call(self.threads, ('u', 'v'))}" for c in calls),
-            f"{indent}}}",
-        ]
-
-    def _choice(self, node: _Branch, indent: str, write: Callable[[_Node, str], list[str]]) -> list[str]:
-        predicate = node.branch.predicate
-        pointer = self.memory.address(predicate).replace("A +", "net->A +").replace("H[", "net->H[")
-        value = f"*(const {CTYPES[predicate.dtype]} *)({pointer})"
-        inner = indent + "    "
-        sides = [[line for n in side for line in write(n, inner)] for side in node.sides]
-        return [f"{indent}if ({value}) {{", *sides[0], f"{indent}}} else {{", *sides[1], f"{indent}}}"]
-
 
 HIDDEN = '__attribute__((visibility("hidden"))) '
 
 SPLIT_CHARACTERS = 30_000
 """Text from which on a file is cut in two to be compiled."""
-
-BLOCKS = ("fused", "copy", "max_pool", "pool_scatter", "pool_gather", "conv2d", "conv2d_input")
-"""Ops whose phases cost the same in several pieces as in one; elementwise ops besides."""
-
-CACHE_BYTES = 1 << 20
-BLOCK_BYTES = 1 << 18
-"""Calls that touch more than a core's cache holds are run in blocks that touch a part of it."""
-
-
-def _groups(nodes: Sequence[_Node]) -> list[list[_Node]]:
-    """Runs of calls over the same units that meet in no other unit's memory, where blocks of them pay."""
-    found: list[list[_Node]] = []
-    for node in nodes:
-        last = found[-1] if found else []
-        if last and _goes_on(last[-1], node):
-            last.append(node)
-        else:
-            found.append([node])
-    return [part for group in found for part in ([group] if _pays(group) else [[n] for n in group])]
-
-
-def _goes_on(before: _Node, node: _Node) -> bool:
-    if not isinstance(before, _Call) or not isinstance(node, _Call) or node.polls:
-        return False
-    a, c = before.function, node.function
-    blocks = all(f.op in BLOCKS or is_elementwise_op(f.op) for f in (a, c))
-    same = a.piece.parallel and c.piece.parallel and a.units == c.units
-    return blocks and same and not c.piece.barrier and not c.fails
-
-
-def _unit_bytes(calls: Sequence[_Call]) -> int:
-    """Bytes that one unit touches in all calls together."""
-    seen: dict[tuple[int, int], int] = {}
-    for call in calls:
-        for a in call.function.piece.accesses:
-            if a.tag is not None and a.tag[0] == "windows":
-                seen[a.space, a.low] = max(seen.get((a.space, a.low), 0), a.nbytes)
-    return sum(seen.values()) // calls[0].function.units
-
-
-def _pays(group: Sequence[_Node]) -> bool:
-    calls = [n for n in group if isinstance(n, _Call)]
-    if len(calls) < 2:
-        return False
-    units = calls[0].function.units
-    return _unit_bytes(calls) * units > CACHE_BYTES and _block(calls) * 2 <= units
-
-
-def _block(calls: Sequence[_Call]) -> int:
-    return max(1, BLOCK_BYTES // max(1, _unit_bytes(calls)))
-
-
-def _poll(function: Function) -> None:
-    """Threads agree on whether an index was bad before they write homes."""
-    piece = function.piece
-    piece.accesses = (*piece.accesses, Access(FAILED, 0, 1, None, True))
-
-
-def _for(loop: Loop) -> str:
-    k = f"k{loop.id}"
-    return f"for (long {k} = 0; {k} < {loop.length}; ++{k}) {{"
-
-
-def _items(nodes: Sequence[_Node]) -> list[Item]:
-    return [n.function.piece if isinstance(n, _Call) else n.item for n in nodes]
-
-
-def _calls(nodes: Sequence[_Node]) -> Iterator[_Call]:
-    for node in nodes:
-        if isinstance(node, _Call):
-            yield node
-        elif isinstance(node, _Loop):
-            yield from _calls(node.body)
-        else:
-            for side in node.sides:
-                yield from _calls(side)
-
-
-def _serial(nodes: Sequence[_Node]) -> bool:
-    """True if thread 0 runs all of it."""
-    if any(isinstance(n, _Branch) for n in nodes):
-        return False
-    return all(
-        not n.function.piece.parallel if isinstance(n, _Call) else _serial(n.body)
-        for n in nodes
-        if not isinstance(n, _Branch)
-    ) and not any(c.polls for c in _calls(nodes))
-
-
-def _barrier_inside(nodes: Sequence[_Node]) -> bool:
-    loops = any(n.item.barrier or _barrier_inside(n.body) for n in nodes if isinstance(n, _Loop))
-    return loops or any(c.function.piece.barrier for c in _calls(nodes))
 
 
 def _safe(name: str) -> str:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 
-from graphnet.kernels.c.conv_rows import PER_FLOP, ROWS_BYTES, UNITS, Conv, Rows, conv_of, nothing, patch_tile, zeros
+from graphnet.kernels.c.conv_rows import ROWS_BYTES, UNITS, Conv, Rows, conv_of, nothing, patch_tile, zeros
 from graphnet.kernels.c.conv_text import RANGES, Scratch, block, divisor, in_order, loop, round_up, term, total
 from graphnet.kernels.c.conv_weight import conv2d_weight, conv2d_weight_scratch
 from graphnet.kernels.c.tile import best_tile, lanes, vectors
@@ -120,7 +120,7 @@ def conv2d(outs: Sequence[View], ins: Sequence[View], attrs: Attrs, job: Job) ->
     lines = [*plan.scratch.declare(job.scratch, body), *body]
     axes = (None, None, None) if split else (0, 0, None)
     note = f"implicit GEMM, tiles of {plan.tile[0]} x {plan.columns}"
-    phase = Phase("\n".join(lines), units, axes, (vectors(), RANGES, tile), conv.flops * PER_FLOP, note)
+    phase = Phase("\n".join(lines), units, axes, (vectors(), RANGES, tile), conv.cost, note)
     return [*(_pack_weights(conv, job) if plan.packs_weights else []), phase]
 
 
@@ -286,7 +286,7 @@ def conv2d_input(outs: Sequence[View], ins: Sequence[View], attrs: Attrs, job: J
     lines = [*plan.scratch.declare(job.scratch, body), *body]
     axes = (None, None, None) if split else (0, 0, None)
     note = f"tiles of {plan.tile[0]} x {plan.columns} added into packed rows"
-    phase = Phase("\n".join(lines), units, axes, (vectors(), RANGES, tile), conv.flops * PER_FLOP, note)
+    phase = Phase("\n".join(lines), units, axes, (vectors(), RANGES, tile), conv.cost, note)
     return [_turn_weights(plan, job), phase]
 
 

@@ -23,7 +23,6 @@ from graphnet.kernels.c.view import CTYPES, ITEMSIZE, Attrs, Epilogue, Phase, Vi
 
 ROWS_BYTES = 384 << 10  # of packed rows: they should stay in the second cache beside everything else
 UNITS = 16  # enough for any number of threads
-PER_FLOP = 1 / 180  # nanoseconds
 
 
 @dataclass(frozen=True)
@@ -91,6 +90,11 @@ class Conv:
     @property
     def flops(self) -> int:
         return 2 * self.y.size * self.taps
+
+    @property
+    def cost(self) -> float:
+        """Nanoseconds of one core: products, packing, results."""
+        return self.flops / 220 + elements_cost(self.x.size * self.kernel[1] + self.y.size, 0.05)
 
 
 def conv_of(x: View, w: View, y: View, attrs: Attrs) -> Conv:

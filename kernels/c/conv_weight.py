@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from math import prod
 
-from graphnet.kernels.c.conv_rows import PER_FLOP, ROWS_BYTES, UNITS, Conv, Rows, conv_of, counted, nothing, zeros
+from graphnet.kernels.c.conv_rows import ROWS_BYTES, UNITS, Conv, Rows, conv_of, counted, nothing, zeros
 from graphnet.kernels.c.conv_text import RANGES, Scratch, block, divisor, in_order, loop, round_up, term, total
 from graphnet.kernels.c.tile import ISAS, lanes, target, vector_type, vectors
 from graphnet.kernels.c.view import CTYPES, ITEMSIZE, Attrs, Job, Phase, View, elements_cost
@@ -120,7 +120,7 @@ def conv2d_weight(outs: Sequence[View], ins: Sequence[View], attrs: Attrs, job: 
     lines = [*start, *block("for (long u = lo; u < hi; ++u)", lines)]
     lines = [*plan.scratch.declare(job.scratch, lines), *lines]
     note = f"{plan.chunks} chunks of images, tiles of {plan.tile[0]} x {plan.tile[1]}"
-    helpers, cost = (vectors(), RANGES, folding(conv.dtype), tile), conv.flops * PER_FLOP
+    helpers, cost = (vectors(), RANGES, folding(conv.dtype), tile), conv.cost
     phase = Phase("\n".join(lines), plan.chunks * parts, (None, None, None), helpers, cost, note)
     return [phase, _add_chunks(plan, job)]
 

@@ -230,7 +230,7 @@ GN_INLINE float gn_tanhf(float x)
     y = a > 10.0f ? 1.0f : y;
     return __builtin_copysignf(y, x);
 }
-GN_INLINE float gn_max_float(float a, float b) { return (b > a) | (b != b) ? b : a; }
+GN_INLINE float gn_max_float(float a, float b) { return ((b > a) | (b != b)) ? b : a; }
 
 /* ln(1 + f) + n * ln 2 for 1 + f from sqrt(1/2) to sqrt(2): f - f**2 / 2 + f**3 * polynomial, 2**-27 */
 GN_INLINE float gn_log_part(float f, float n)
@@ -407,6 +407,17 @@ GN_CONTRACT GN_ONCE void gn_tile_8x1_float(long K, const float *restrict a,
     GN_VFLOAT(t + 7 * ti) = c7_0;
 }
 
+/* NaN if either is, x where they are equal; in two steps, because gcc 12 vectorises no chain of x >= y || x != x */
+GN_INLINE double gn_maximum_float64(double x, double y)
+{
+    double larger = x < y ? y : x;
+    return y != y ? y : larger;
+}
+GN_INLINE double gn_minimum_float64(double x, double y)
+{
+    double smaller = x > y ? y : x;
+    return y != y ? y : smaller;
+}
 static const int32_t c47[7] GN_ALIGNED = {0, 1, 2, 3, 4, 5, 6};
 static const float c48[1] GN_ALIGNED = {0.0f};
 static const float c49[1] GN_ALIGNED = {-0.00625f};
@@ -639,15 +650,15 @@ static void s8(struct net *net)
     const float *restrict in0 = (const float *)(A + 0xa800);
     const float *restrict in1 = (const float *)(H[7]);
     for (long e = 0; e < 32; ++e) {
-        float *z = out0 + e * 35L;
-        const float *x = in0 + e * 16L;
-        const float *y = in1;
+        float *out_e = out0 + e * 35L;
+        const float *left_e = in0 + e * 16L;
+        const float *right_e = in1;
         for (long i = 0; i < 5; ++i) {
             for (long j = 0; j < 7; ++j) {
                 float sum = 0;
                 for (long k = 0; k < 16; ++k)
-                    sum += x[i * 512L + k] * y[k * 7L + j];
-                z[i * 7L + j] = sum;
+                    sum += left_e[i * 512L + k] * right_e[k * 7L + j];
+                out_e[i * 7L + j] = sum;
             }
         }
     }
@@ -1495,12 +1506,12 @@ static void s45(struct net *net)
 }
 
 /*   46 square (7,16) float32  optimizer
- *        [arena+0x1000 448 B] <- [arena+0x1800 448 B] (7,16)
+ *        [arena+0x19c0 448 B] <- [arena+0x1800 448 B] (7,16)
  * 112 */
 static void s46(struct net *net)
 {
     char *A = net->A;
-    float *restrict out0 = (float *)(A + 0x1000);
+    float *restrict out0 = (float *)(A + 0x19c0);
     const float *restrict in0 = (const float *)(A + 0x1800);
     GN_INDEPENDENT
     for (long i = 0; i < 112; ++i) {
@@ -1510,13 +1521,13 @@ static void s46(struct net *net)
 }
 
 /*   47 sum axes=>(0,1) () float32  optimizer
- *        [arena+0x11c0 4 B] <- [arena+0x1000 448 B] (7,16)
+ *        [arena+0x1b80 4 B] <- [arena+0x19c0 448 B] (7,16)
  * in lanes */
 static void s47(struct net *net)
 {
     char *A = net->A;
-    float *restrict out0 = (float *)(A + 0x11c0);
-    const float *restrict in0 = (const float *)(A + 0x1000);
+    float *restrict out0 = (float *)(A + 0x1b80);
+    const float *restrict in0 = (const float *)(A + 0x19c0);
     float lane[16];
     for (long l = 0; l < 16; l++)
         lane[l] = in0[l];
@@ -1538,7 +1549,7 @@ static void s47(struct net *net)
  *        <- in2 [arena+0x12000 4 B] ()
  *        <- in3 [arena+0x2100 4 B] ()
  *        <- in4 [arena+0x2140 4 B] ()
- *        <- in5 [arena+0x11c0 4 B] ()
+ *        <- in5 [arena+0x1b80 4 B] ()
  *        <- in6 [hyper optimizer/clip_norm] ()
  *        t0 = cast(in0, dtype=float64) + cast(in1, dtype=float64) + cast(in2, dtype=float64)
  *        t1 = t0 + cast(in3, dtype=float64) + cast(in4, dtype=float64) + cast(in5, dtype=float64)
@@ -1552,7 +1563,7 @@ static void s48(struct net *net)
     const float *restrict in2 = (const float *)(A + 0x12000);
     const float *restrict in3 = (const float *)(A + 0x2100);
     const float *restrict in4 = (const float *)(A + 0x2140);
-    const float *restrict in5 = (const float *)(A + 0x11c0);
+    const float *restrict in5 = (const float *)(A + 0x1b80);
     const double *restrict in7 = (const double *)(H[15]);
     const float x0 = out0[0];
     const float x1 = in1[0];
@@ -1577,7 +1588,7 @@ static void s48(struct net *net)
     const double t11 = sqrt(t10);
     const double t12 = t11 + x6;
     const double t13 = x7 / t12;
-    const double t14 = t13 <= x8 || t13 != t13 ? t13 : x8;
+    const double t14 = gn_minimum_float64(t13, x8);
     out0[0] = (float)t14;
 }
 
@@ -2213,9 +2224,12 @@ static void work(void *argument, int tid)
     parts[net->part](net, tid);
 }
 
-/* Runs one part; returns 1 if an index was out of range, -1 if threads could not be had, else 0. */
+/* Runs one part; returns 1 if an index was out of range, -1 if threads could not be had, else 0.
+   Part -1 runs nothing and returns how many threads the others run on. */
 int gn_run(struct net *net, int part)
 {
+    if (part < 0)
+        return THREADS;
     net->part = part;
     net->failed = 0;
     if (THREADS == 1)
