@@ -151,7 +151,9 @@ class _Merger:
         outs = tuple(arrays[: len(fused.outputs)])
         if any(a.storage == o.storage for a in product.inputs for o in outs):
             return None
-        epilogue = Epilogue(fused.program, fused.temps, len(product.inputs), where[0], out.shape, out.dtype)
+        epilogue = Epilogue(
+            fused.program, fused.temps, len(product.inputs), where[0], out.shape, out.dtype, reader.op, reader.where
+        )
         inputs = (*product.inputs, *arrays[len(fused.outputs) :])
         return replace(product, inputs=inputs, outputs=outs, epilogue=epilogue)
 

@@ -98,7 +98,8 @@ class Epilogue:
     """An elementwise program that takes each finished element of a kernel's result, which is not stored.
 
     The kernel's operands are the first ``own`` inputs of the step; the program's follow, without its operand
-    number ``product``, which is the result (``shape``, ``dtype``). The step's outputs are the program's.
+    number ``product``, which is the result (``shape``, ``dtype``). The step's outputs are the program's. ``op`` and
+    ``where`` are those of the step the program was.
     """
 
     program: tuple[Instruction, ...]
@@ -107,6 +108,8 @@ class Epilogue:
     product: int
     shape: tuple[int, ...]
     dtype: str
+    op: str
+    where: Where
 
 
 @dataclass(frozen=True, slots=True)

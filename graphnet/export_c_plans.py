@@ -13,14 +13,11 @@ import numpy as np
 
 from graphnet.backend_c import CBackend
 from graphnet.compiler.c import Source
-from graphnet.compiler.compile import compile_graph
 from graphnet.compiler.errors import BackendError
 from graphnet.compiler.ir import Type
-from graphnet.compiler.passes import Context
 from graphnet.compiler.printers.text import Places, clean
 from graphnet.compiler.schedule import Array, Fused, Kernel, Plan, Storage, flat
 from graphnet.plan_memory import HOMES, Homes
-from graphnet.plans import for_mode
 from graphnet.tensor import user_where
 
 if TYPE_CHECKING:
@@ -195,13 +192,11 @@ def prepare(net: Net, threads: int | None = None) -> Export:
 
 
 def _plan(net: Net, mode: str, backend: CBackend) -> Plan:
-    training = mode == "step"
-    traced = net._trace(net.input_types, net.target_type if training else None, training)
     for name, type_ in zip(net.program.names, net.input_types, strict=True):
         if not type_.size:
             raise BackendError(f"{user_where()}: export: input {name!r} of type {type_} has no elements")
-    context = Context(update=net._with_updates if training else None, differentiate=training, target=backend.target)
-    return compile_graph(for_mode(traced.graph, mode), context)
+    _, plan, _ = net._compiled(mode, net.input_types, net.target_type if mode == "step" else None, backend)
+    return plan
 
 
 def _wanted(plan: Plan, source: Source, homes: Homes) -> list[tuple[Storage, np.ndarray]]:

@@ -101,15 +101,7 @@ class Planner:
 
     def _compile(self, mode: str, inputs: tuple[Type, ...], target: Type | None) -> Bound:
         start = time.perf_counter()
-        traced = self._trace(inputs, target, training=mode in ("step", "phases"))
-        training = mode in ("step", "phases")
-        context = Context(
-            update=self._with_updates if training and self._optim is not None else None,
-            keep_gradients=mode == "phases",
-            differentiate=training,
-            target=self.backend.target,
-        )
-        plan = compile_graph(for_mode(traced.graph, mode), context)
+        traced, plan, context = self._compiled(mode, inputs, target, self.backend)
         run = self.backend.bind(plan, self._home_map(plan), checking())
         names = [str(n.attrs["name"]) for n in traced.inputs]
         if traced.target is not None and mode != "infer":
@@ -118,6 +110,20 @@ class Planner:
         outputs = tuple(a for n, a in run.outputs.items() if n.startswith("output"))
         info = PlanInfo(mode, inputs, target, time.perf_counter() - start, plan)
         return Bound(info, traced, run, context, arrays, outputs, "rng/step" in plan.leaves)
+
+    def _compiled(
+        self, mode: str, inputs: tuple[Type, ...], target: Type | None, backend: Backend
+    ) -> tuple[Traced, Plan, Context]:
+        """The traced program and its plan for a backend; nothing is bound."""
+        training = mode in ("step", "phases")
+        traced = self._trace(inputs, target, training)
+        context = Context(
+            update=self._with_updates if training and self._optim is not None else None,
+            keep_gradients=mode == "phases",
+            differentiate=training,
+            target=backend.target,
+        )
+        return traced, compile_graph(for_mode(traced.graph, mode), context), context
 
     def _with_updates(self, graph: Graph) -> Graph:
         """The graph with the optimiser's updates of every parameter that has a gradient."""

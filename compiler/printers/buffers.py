@@ -90,15 +90,19 @@ def homes_of(plan: Plan) -> Homes:
 
 def _walk(region: Region, nodes: Iterable[Node], steps: Iterable[Step], found: Homes) -> None:
     """Pair nodes with steps; what a step reads tells the buffers that no step of their own tells."""
-    waiting = iter(steps)
+    waiting = list(steps)
+    taken = [s for s in waiting if isinstance(s, Kernel) and s.epilogue is not None]
     pairs = []
     for node in nodes:
         if is_leaf(node) or node.op in ("constant", "concat") or is_view(node):
             continue
-        step = next((s for s in waiting if _made_by(s, node)), None)
-        if step is None:
-            break
-        pairs.append((node, step))
+        index = next((i for i, s in enumerate(waiting) if _made_by(s, node)), None)
+        if index is not None:
+            pairs.append((node, waiting.pop(index)))
+        elif (inside := next((s for s in taken if _ends_in(s, node)), None)) is not None:
+            taken.remove(inside)
+            for i, array in enumerate(inside.outputs):
+                found.setdefault(result(region.refs[node], node, i), Home(array, inside.position))
     for node, step in pairs:
         _results(region, node, step, found)
     for node, step in pairs:
@@ -108,20 +112,36 @@ def _walk(region: Region, nodes: Iterable[Node], steps: Iterable[Step], found: H
                     found.setdefault(region.refs[operand], Home(array))
     _views(region, nodes, found)
     for node, step in pairs:
-        for part, body, inside in _parts(region, node, step):
-            _walk(part, order(body).nodes, inside, found)
+        for part, body, inside_steps in _parts(region, node, step):
+            _walk(part, order(body).nodes, inside_steps, found)
+
+
+# Steps of compiled backends that carry out more than the node they stem from.
+_STEM = {"matmul_packed": "matmul", "max_pool": "max_pool_index"}
 
 
 def _made_by(step: Step, node: Node) -> bool:
     """False for the copies and fills that lowering puts between the steps of nodes."""
-    if step.op != node.op or step.where != node.where:
+    if _STEM.get(step.op, step.op) != node.op or step.where != node.where:
         return False
+    if isinstance(step, Kernel) and step.epilogue is not None:
+        return step.epilogue.shape == node.shape
     return not isinstance(step, Kernel) or step.outputs[0].shape == node.shape
 
 
+def _ends_in(step: Kernel, node: Node) -> bool:
+    """True if the node is what the step does with its kernel's result."""
+    e = step.epilogue
+    if e is None or (e.op, e.where) != (node.op, node.where) or len(step.outputs) != len(node.types):
+        return False
+    return all(a.size == t.size for a, t in zip(step.outputs, node.types, strict=True))
+
+
 def _results(region: Region, node: Node, step: Step, found: Homes) -> None:
+    if isinstance(step, Kernel) and step.epilogue is not None:
+        return  # the kernel's own result is nowhere
     if isinstance(step, (Kernel, Fused)):
-        for index, array in enumerate(step.outputs):
+        for index, array in enumerate(step.outputs[: len(node.types)]):
             found.setdefault(result(region.refs[node], node, index), Home(array, step.position))
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import subprocess
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import graphnet as gn
 from graphnet.compiler.c import c_target, emit
-from graphnet.compiler.compile import compile_graph
-from graphnet.compiler.passes import Context
 from graphnet.kernels.c import toolchain
 from graphnet.kernels.c.tile import targeting
 
@@ -37,10 +36,8 @@ def emitted(name, threads=2, isa="avx2", least_work=0.0, timed=False):
     """The training step's file for a machine that need not be this one."""
     model, spec, optimizer = MODELS[name]
     net = gn.compile(model, spec, loss=gn.losses.softmax_cross_entropy, optimizer=optimizer, backend="numpy")
-    target = c_target(threads, isa)
-    traced = net._trace(net.input_types, net.target_type, training=True)
-    graph = traced.graph.with_results(outputs=[(n, v) for n, v in traced.graph.outputs if n == "loss"])
-    plan = compile_graph(graph, Context(update=net._with_updates, differentiate=True, target=target))
+    backend = SimpleNamespace(target=c_target(threads, isa))
+    _, plan, _ = net._compiled("step", net.input_types, net.target_type, backend)
     with targeting(isa):
         return emit(plan, threads, timed, least_work)
 
