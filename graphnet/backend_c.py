@@ -7,6 +7,7 @@ import functools
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,14 @@ class CBackend:
             raise BackendError(f"{user_where()}: backend 'c' needs a C compiler: {MISSING}")
         self.compiler = compiler
         self.target = c_target(self.threads, compiler.isa())
+        self._shared = _started(compiler)
+
+    def shared(self, name: str) -> ctypes.CDLL:
+        """The thread ``pool`` or the ``entry`` from Python, each one for all plans of the process."""
+        try:
+            return self._shared[name].result()
+        except ToolchainError as error:
+            raise BackendError(f"{user_where()}: {error}") from None
 
     def allocate(self, type_: Type) -> np.ndarray:
         return allocate(type_)
@@ -71,6 +80,18 @@ class CBackend:
 
     def bind(self, plan: Plan, homes: Homes, check: bool = False) -> CExecutable:
         return CExecutable(self, plan, homes)
+
+
+@functools.cache
+def _started(compiler: Compiler) -> dict[str, Future[ctypes.CDLL]]:
+    """What all plans share, compiled where it is not in the cache yet while the first plan is being made."""
+    workers = ThreadPoolExecutor(2, "graphnet-compile")
+    jobs = {
+        "entry": workers.submit(load, entry.TEXT, compiler),
+        "pool": workers.submit(threads.runtime, compiler),
+    }
+    workers.shutdown(wait=False)
+    return jobs
 
 
 @functools.cache
@@ -110,7 +131,7 @@ class CExecutable(PlanMemory):
         net = np.zeros(FIXED + max(1, len(self._table)), np.int64)
         net[0] = self.arena.ctypes.data
         if self._run(None, -1) > 1:
-            pool = threads.runtime(self._backend.compiler)
+            pool = self._backend.shared("pool")
             net[1], net[2] = (address(getattr(pool, name)) for name in ("gn_parallel", "gn_barrier"))
         for i, storage in enumerate(self._table):
             net[FIXED + i] = self.memory[storage.id].ctypes.data
@@ -151,7 +172,7 @@ class CExecutable(PlanMemory):
         counter = self._written_homes(call)
         call.counter = counter
         self._call = call
-        library = load(entry.TEXT, self._backend.compiler)
+        library = self._backend.shared("entry")
         make = ctypes.PyDLL(None, handle=library._handle).gn_entry
         make.restype, make.argtypes = ctypes.py_object, (ctypes.c_void_p, ctypes.c_void_p)
         made: Callable[..., Any] = make(ctypes.addressof(_API), ctypes.addressof(call))
