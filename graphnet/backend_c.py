@@ -87,7 +87,7 @@ def _started(compiler: Compiler) -> dict[str, Future[ctypes.CDLL]]:
     """What all plans share, compiled where it is not in the cache yet while the first plan is being made."""
     workers = ThreadPoolExecutor(2, "graphnet-compile")
     jobs = {
-        "entry": workers.submit(load, entry.TEXT, compiler),
+        "entry": workers.submit(load, entry.TEXT, compiler, ("-O1",)),
         "pool": workers.submit(threads.runtime, compiler),
     }
     workers.shutdown(wait=False)

@@ -11,7 +11,7 @@ from graphnet.compiler.c.steps import FAILED, Function, is_elementwise_op
 from graphnet.compiler.schedule import Branch, Loop
 from graphnet.kernels.c.view import CTYPES
 
-BLOCKS = ("fused", "copy", "max_pool", "pool_scatter", "pool_gather", "conv2d", "conv2d_input")
+BLOCKS = ("fused", "copy", "bounded", "max", "sum", "max_pool", "pool_scatter", "pool_gather", "conv2d", "conv2d_input")
 """Ops whose phases cost the same in several pieces as in one; elementwise ops besides."""
 
 CACHE_BYTES = 1 << 20
@@ -163,7 +163,7 @@ def _goes_on(before: Node, node: Node) -> bool:
     a, c = before.function, node.function
     blocks = all(f.op in BLOCKS or is_elementwise_op(f.op) for f in (a, c))
     same = a.piece.parallel and c.piece.parallel and a.units == c.units
-    return blocks and same and not c.piece.barrier and not c.fails
+    return blocks and same and not c.piece.barrier
 
 
 def _unit_bytes(calls: Sequence[Call]) -> int:

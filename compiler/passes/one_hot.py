@@ -41,8 +41,14 @@ def _picked(node: Node) -> Node | None:
     if found is None or not flat.out.is_float:
         return None
     labels, columns = found
-    x = b.reshape(flat, (index.out.size, columns))
-    return b.reshape(b.sum_(b.where(_hits(labels, columns), x, 0), (1,)), node.shape)
+    x = b.reshape(_unflattened(flat, labels.shape), (*labels.shape[:-1], columns))
+    return b.reshape(b.sum_(b.where(_hits(labels, columns), x, 0), (labels.ndim - 1,)), node.shape)
+
+
+def _unflattened(flat: Node, shape: tuple[int, ...]) -> Node:
+    """What was flattened, if its rows are the labels'."""
+    inner = flat.inputs[0] if flat.op == "reshape" else flat
+    return inner if inner.shape[:-1] == shape[:-1] else flat
 
 
 def _spread(node: Node) -> Node | None:
@@ -51,19 +57,21 @@ def _spread(node: Node) -> Node | None:
     if found is None or not g.out.is_float:
         return None
     labels, columns = found
-    rows = b.reshape(g, (index.out.size, 1))
-    return b.reshape(b.where(_hits(labels, columns), rows, 0), node.shape)
+    return b.reshape(b.where(_hits(labels, columns), b.reshape(g, labels.shape), 0), node.shape)
 
 
 def _hits(labels: Node, columns: int) -> Node:
-    """(R, C): true where the column is the row's label."""
+    """True where the column is the row's label."""
     numbers = struct.pack(f"={columns}{'i' if labels.dtype == 'int32' else 'q'}", *range(columns))
-    value = Constant(numbers, (1, columns), labels.dtype)
+    value = Constant(numbers, (*(1,) * (labels.ndim - 1), columns), labels.dtype)
     return b.eq(labels, make("constant", (), {"value": value}, Type(value.shape, value.dtype), b.current_where()))
 
 
 def _row_labels(index: Node, size: int) -> tuple[Node, int] | None:
-    """(labels (R, 1), C) if ``index`` is label + row * C for R rows that make up ``size``, in order, else None."""
+    """(labels (.., 1), C) if ``index`` is label + row * C for the rows that make up ``size``, in order, else None.
+
+    The labels have the axes they were checked with, so that what follows has those of the rows.
+    """
     rows = index.out.size
     while index.op == "reshape":
         index = index.inputs[0]
@@ -73,7 +81,9 @@ def _row_labels(index: Node, size: int) -> tuple[Node, int] | None:
     for labels, offsets in (index.inputs, index.inputs[::-1]):
         if _is_ramp(offsets, rows, columns) and labels.out.size == rows and columns <= MOST_COLUMNS:
             if _is_bounded(labels, columns):
-                return b.reshape(labels, (rows, 1)), columns
+                while labels.op == "reshape":
+                    labels = labels.inputs[0]
+                return b.expand(labels, [labels.ndim]), columns
     return None
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from graphnet.kernels.c.cache import ToolchainError
 from graphnet.kernels.c.toolchain import Compiler, load
 
-FLAGS = ("-pthread",)
+FLAGS = ("-pthread", "-O1")
 """Options that RUNTIME needs besides the compiler's own."""
 
 PROTOTYPES = """\

@@ -239,7 +239,7 @@ static const float c17[1] GN_ALIGNED = {0.0f};
 static const float c18[1] GN_ALIGNED = {-0.125f};
 static const float c26[1] GN_ALIGNED = {8.0f};
 static const float c29[1] GN_ALIGNED = {0.125f};
-/*    0 conv2d (8,3,36) float32  at test_c_text.py:20 images/conv2d_1
+/*    0 conv2d (8,3,36) float32  at test_c_text.py:19 images/conv2d_1
  *        out0 [arena+0x0 3,456 B]
  *        <- in0 [input x] (8,1,8,8)
  *        <- in1 [param images/conv2d_1/w] (3,1,3,3)
@@ -301,7 +301,7 @@ static void s0(struct net *net, int tid, long lo, long hi)
     }
 }
 
-/*    2 max_pool kernel=>(2,2) stride=>(2,2) (8,3,3,3) uint8, (8,3,3,3) float32  at test_c_text.py:20 images
+/*    2 max_pool kernel=>(2,2) stride=>(2,2) (8,3,3,3) uint8, (8,3,3,3) float32  at test_c_text.py:19 images
  *        [arena+0x1980 216 B], [arena+0x1600 864 B] <- [arena+0x0 3,456 B] (8,3,6,6)
  * maxima of rows, then of windows */
 static void s2(struct net *net, long lo, long hi)
@@ -345,7 +345,7 @@ static void s2(struct net *net, long lo, long hi)
     }
 }
 
-/*    4 matmul (8,4) float32  at test_c_text.py:21 images/dense_1
+/*    4 matmul (8,4) float32  at test_c_text.py:20 images/dense_1
  *        out0 [arena+0x0 128 B]
  *        <- in0 [arena+0x1600 864 B] (8,27)
  *        <- in1 [param images/dense_1/w] (27,4)
@@ -373,7 +373,7 @@ static void s4(struct net *net)
     }
 }
 
-/*    6 max axes=>(1,) keepdims=>True (8,1) float32  at test_c_text.py:39 softmax_cross_entropy
+/*    6 max axes=>(1,) keepdims=>True (8,1) float32  at test_c_text.py:38 softmax_cross_entropy
  *        [arena+0x180 32 B] <- [arena+0x0 128 B] (8,4)
  * in lanes */
 static void s6(struct net *net, long lo, long hi)
@@ -389,7 +389,7 @@ static void s6(struct net *net, long lo, long hi)
     }
 }
 
-/*    7 bounded size=>4 wrap=>False (8,) int32  at test_c_text.py:39 softmax_cross_entropy
+/*    7 bounded size=>4 wrap=>False (8,) int32  at test_c_text.py:38 softmax_cross_entropy
  *        [arena+0x1c0 32 B] <- [input target] (8,) */
 static void s7(struct net *net, long lo, long hi)
 {
@@ -414,7 +414,7 @@ static void s7(struct net *net, long lo, long hi)
         out0[i0] = (int32_t)gn_row(in0[i0], 4);
 }
 
-/*    8 fused 3 x (8,4) float32  at test_c_text.py:39 softmax_cross_entropy
+/*    8 fused 3 x (8,4) float32  at test_c_text.py:38 softmax_cross_entropy
  *        out0 [arena+0x0 128 B]
  *        out1 [arena+0x80 128 B]
  *        out2 [arena+0x100 128 B]
@@ -454,7 +454,7 @@ static void s8(struct net *net)
     }
 }
 
-/*    9 sum axes=>(1,) (8,) float32  at test_c_text.py:39 softmax_cross_entropy
+/*    9 sum axes=>(1,) (8,) float32  at test_c_text.py:38 softmax_cross_entropy
  *        [arena+0x180 32 B] <- [arena+0x0 128 B] (8,4)
  * in lanes */
 static void s9(struct net *net, long lo, long hi)
@@ -470,7 +470,7 @@ static void s9(struct net *net, long lo, long hi)
     }
 }
 
-/*   10 sum axes=>(1,) (8,) float32  at test_c_text.py:39 softmax_cross_entropy
+/*   10 sum axes=>(1,) (8,) float32  at test_c_text.py:38 softmax_cross_entropy
  *        [arena+0x1c0 32 B] <- [arena+0x80 128 B] (8,4)
  * in lanes */
 static void s10(struct net *net, long lo, long hi)
@@ -486,7 +486,7 @@ static void s10(struct net *net, long lo, long hi)
     }
 }
 
-/*   11 fused (8,) float32  at test_c_text.py:39 softmax_cross_entropy
+/*   11 fused (8,) float32  at test_c_text.py:38 softmax_cross_entropy
  *        out0 [arena+0x1c0 32 B] <- in0 [arena+0x180 32 B] (8,), in1 [arena+0x1c0 32 B] (8,)
  *        out0 = log(in0) - in1
  * 8 */
@@ -504,7 +504,7 @@ static void s11(struct net *net)
     }
 }
 
-/*   12 sum axes=>(0,) () float32  at test_c_text.py:39 softmax_cross_entropy
+/*   12 sum axes=>(0,) () float32  at test_c_text.py:38 softmax_cross_entropy
  *        [arena+0x1b80 4 B] <- [arena+0x1c0 32 B] (8,)
  * in lanes */
 static void s12(struct net *net)
@@ -520,7 +520,7 @@ static void s12(struct net *net)
     out0[0] = ((lane[0] + lane[2]) + (lane[1] + lane[3]));
 }
 
-/*   13 div () float32  at test_c_text.py:39 softmax_cross_entropy
+/*   13 div () float32  at test_c_text.py:38 softmax_cross_entropy
  *        [arena+0x1b80 4 B] <- [arena+0x1b80 4 B] (), [constant 8] () */
 static void s13(struct net *net)
 {
@@ -531,7 +531,7 @@ static void s13(struct net *net)
     out0[0] = x0 / x1;
 }
 
-/*   14 cast () float32  at test_c_text.py:21 optimizer/images/dense_1
+/*   14 cast () float32  at test_c_text.py:20 optimizer/images/dense_1
  *        [arena+0x1bc0 4 B] <- [hyper optimizer/lr] () */
 static void s14(struct net *net)
 {
@@ -543,7 +543,7 @@ static void s14(struct net *net)
     out0[0] = (float)x0;
 }
 
-/*   15 div (8,) float32  at test_c_text.py:39 softmax_cross_entropy
+/*   15 div (8,) float32  at test_c_text.py:38 softmax_cross_entropy
  *        [arena+0x180 32 B] <- [constant 0.125] (1,), [arena+0x180 32 B] (8,)
  * 8 */
 static void s15(struct net *net)
@@ -558,7 +558,7 @@ static void s15(struct net *net)
     }
 }
 
-/*   16 fused (8,4) float32  at test_c_text.py:39 softmax_cross_entropy
+/*   16 fused (8,4) float32  at test_c_text.py:38 softmax_cross_entropy
  *        out0 [arena+0x0 128 B]
  *        <- in0 [arena+0x180 32 B] (8,1)
  *        <- in1 [arena+0x0 128 B] (8,4)
@@ -583,7 +583,7 @@ static void s16(struct net *net)
     }
 }
 
-/*   17 sum axes=>(0,) (4,) float32  at test_c_text.py:21 images/dense_1
+/*   17 sum axes=>(0,) (4,) float32  at test_c_text.py:20 images/dense_1
  *        [arena+0x80 16 B] <- [arena+0x0 128 B] (8,4)
  * by columns */
 static void s17(struct net *net)
@@ -602,7 +602,7 @@ static void s17(struct net *net)
         out0[l] = acc[l];
 }
 
-/*   18 fused (4,) float32  at test_c_text.py:21 optimizer/images/dense_1
+/*   18 fused (4,) float32  at test_c_text.py:20 optimizer/images/dense_1
  *        out0 [param images/dense_1/b]
  *        <- in0 [arena+0x1bc0 4 B] ()
  *        <- in1 [arena+0x80 16 B] (4,)
@@ -626,7 +626,7 @@ static void s18(struct net *net)
     }
 }
 
-/*   20 matmul (8,27) float32  at test_c_text.py:21 images/dense_1
+/*   20 matmul (8,27) float32  at test_c_text.py:20 images/dense_1
  *        out0 [arena+0xd80 864 B]
  *        <- in0 [arena+0x0 128 B] (8,4)
  *        <- in1 [param images/dense_1/w] (4,27) strides (1,4)
@@ -656,7 +656,7 @@ static void s20(struct net *net)
     }
 }
 
-/*   21 matmul (27,4) float32  at test_c_text.py:21 images/dense_1
+/*   21 matmul (27,4) float32  at test_c_text.py:20 images/dense_1
  *        out0 [param images/dense_1/w]
  *        <- in0 [arena+0x1600 864 B] (27,8) strides (1,27)
  *        <- in1 [arena+0x0 128 B] (8,4)
@@ -687,7 +687,7 @@ static void s21(struct net *net)
     }
 }
 
-/*   23 sum axes=>(0,2,3) (3,) float32  at test_c_text.py:20 images/conv2d_1
+/*   23 sum axes=>(0,2,3) (3,) float32  at test_c_text.py:19 images/conv2d_1
  *        [arena+0x0 12 B] <- [arena+0xd80 864 B] (8,3,3,3)
  * in lanes */
 static void s23(struct net *net, long lo, long hi)
@@ -713,7 +713,7 @@ static void s23(struct net *net, long lo, long hi)
     }
 }
 
-/*   24 fused (3,) float32  at test_c_text.py:20 optimizer/images/conv2d_1
+/*   24 fused (3,) float32  at test_c_text.py:19 optimizer/images/conv2d_1
  *        out0 [param images/conv2d_1/b]
  *        <- in0 [arena+0x1bc0 4 B] ()
  *        <- in1 [arena+0x0 12 B] (3,)
@@ -737,7 +737,7 @@ static void s24(struct net *net)
     }
 }
 
-/*   25 pool_scatter kernel=>(2,2) stride=>(2,2) (8,3,6,6) float32  at test_c_text.py:20 images
+/*   25 pool_scatter kernel=>(2,2) stride=>(2,2) (8,3,6,6) float32  at test_c_text.py:19 images
  *        [arena+0x0 3,456 B] <- [arena+0xd80 864 B] (8,3,3,3), [arena+0x1980 216 B] (8,3,3,3)
  * rows of disjoint windows */
 static void s25(struct net *net, long lo, long hi)
@@ -773,7 +773,7 @@ static void s25(struct net *net, long lo, long hi)
     }
 }
 
-/*   26 conv2d_weight (3,1,3,3) float32  at test_c_text.py:20 images/conv2d_1
+/*   26 conv2d_weight (3,1,3,3) float32  at test_c_text.py:19 images/conv2d_1
  *        [arena+0x1b00 108 B] <- [input x] (8,1,8,8), [arena+0x0 3,456 B] (8,3,6,6), scratch [arena+0xd80 3,456 B]
  * 8 chunks of images, tiles of 3 x 3 */
 static void s26a(struct net *net, int tid, long lo, long hi)
@@ -853,7 +853,7 @@ static void s26b(struct net *net, long lo, long hi)
     }
 }
 
-/*   27 fused (3,1,3,3) float32  at test_c_text.py:20 optimizer/images/conv2d_1
+/*   27 fused (3,1,3,3) float32  at test_c_text.py:19 optimizer/images/conv2d_1
  *        out0 [param images/conv2d_1/w]
  *        <- in0 [arena+0x1bc0 4 B] ()
  *        <- in1 [arena+0x1b00 108 B] (3,1,3,3)

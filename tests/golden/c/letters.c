@@ -1,4 +1,4 @@
-/* letters:training: 63 steps, arena 140,160 B, 2 threads
+/* letters:training: 62 steps, arena 140,160 B, 2 threads
  * Written by graphnet. Positions, buffers and formulas are those of the schedule. */
 #include <math.h>
 #include <stddef.h>
@@ -418,16 +418,16 @@ GN_INLINE double gn_minimum_float64(double x, double y)
     double smaller = x > y ? y : x;
     return y != y ? y : smaller;
 }
-static const int32_t c47[7] GN_ALIGNED = {0, 1, 2, 3, 4, 5, 6};
-static const float c48[1] GN_ALIGNED = {0.0f};
-static const float c49[1] GN_ALIGNED = {-0.00625f};
-static const float c55[1] GN_ALIGNED = {160.0f};
-static const int32_t c57[1] GN_ALIGNED = {1};
-static const double c58[1] GN_ALIGNED = {1.0};
-static const float c62[1] GN_ALIGNED = {0.00625f};
-static const float c77[1] GN_ALIGNED = {1.0f};
-static const double c93[1] GN_ALIGNED = {1e-06};
-/*    0 matmul (7,64) float32  at test_c_text.py:27 letters/lstm_1
+static const int32_t c44[7] GN_ALIGNED = {0, 1, 2, 3, 4, 5, 6};
+static const float c45[1] GN_ALIGNED = {0.0f};
+static const float c46[1] GN_ALIGNED = {-0.00625f};
+static const float c54[1] GN_ALIGNED = {160.0f};
+static const int32_t c56[1] GN_ALIGNED = {1};
+static const double c57[1] GN_ALIGNED = {1.0};
+static const float c61[1] GN_ALIGNED = {0.00625f};
+static const float c76[1] GN_ALIGNED = {1.0f};
+static const double c92[1] GN_ALIGNED = {1e-06};
+/*    0 matmul (7,64) float32  at test_c_text.py:26 letters/lstm_1
  *        out0 [arena+0x5000 1,792 B]
  *        <- in0 [param letters/embedding_1/w] (7,16)
  *        <- in1 [param letters/lstm_1/wx] (16,64)
@@ -461,7 +461,7 @@ static void s0(struct net *net)
     }
 }
 
-/*    2 copy (32,16) float32  at test_c_text.py:27 letters/lstm_1
+/*    2 copy (32,16) float32  at test_c_text.py:26 letters/lstm_1
  *        [arena+0xa000 2,048 B] <- [state letters/lstm_1/h] (32,16)
  * 512 */
 static void s2(struct net *net, long lo, long hi)
@@ -477,7 +477,7 @@ static void s2(struct net *net, long lo, long hi)
     }
 }
 
-/*    3 copy (32,16) float32  at test_c_text.py:27 letters/lstm_1
+/*    3 copy (32,16) float32  at test_c_text.py:26 letters/lstm_1
  *        [arena+0xd000 2,048 B] <- [state letters/lstm_1/c] (32,16)
  * 512 */
 static void s3(struct net *net, long lo, long hi)
@@ -493,7 +493,7 @@ static void s3(struct net *net, long lo, long hi)
     }
 }
 
-/*    4 pack width=>16 (4096,) uint8  at test_c_text.py:27 letters/lstm_1
+/*    4 pack width=>16 (4096,) uint8  at test_c_text.py:26 letters/lstm_1
  *        [arena+0x4000 4,096 B] <- [param letters/lstm_1/wh] (16,64)
  * packs the right operand in panels of 16 */
 static void s4(struct net *net)
@@ -512,7 +512,7 @@ static void s4(struct net *net)
     }
 }
 
-/*    4 take (32,64) float32  at test_c_text.py:27 letters/lstm_1
+/*    4 take (32,64) float32  at test_c_text.py:26 letters/lstm_1
  *        [arena+0x0 8,192 B] <- [arena+0x5000 1,792 B] (7,64), [input ids+4*k0] (32,) strides (5,)
  * row by row */
 static void s4_2(struct net *net, long lo, long hi, long k0)
@@ -542,7 +542,7 @@ static void s4_2(struct net *net, long lo, long hi, long k0)
     }
 }
 
-/*    5 matmul_packed width=>16 (32,64) float32  at test_c_text.py:27 letters/lstm_1
+/*    5 matmul_packed width=>16 (32,64) float32  at test_c_text.py:26 letters/lstm_1
  *        out0 [arena+0x2000 8,192 B]
  *        <- in0 [arena+0xa000+2048*k0 2,048 B] (32,16)
  *        <- in1 [arena+0x4000 4,096 B] (4096,)
@@ -576,7 +576,7 @@ static void s5(struct net *net, long lo, long hi, long k0)
     }
 }
 
-/*    7 fused 7 x (32,16) float32  at test_c_text.py:27 letters/lstm_1
+/*    7 fused 7 x (32,16) float32  at test_c_text.py:26 letters/lstm_1
  *        out0 [arena+0x10000+2048*k0 2,048 B]
  *        out1 [arena+0x1a000+2048*k0 2,048 B]
  *        out2 [arena+0x15000+2048*k0 2,048 B]
@@ -639,14 +639,16 @@ static void s7(struct net *net, long lo, long hi, long k0)
     }
 }
 
-/*    8 matmul (32,5,7) float32  at test_c_text.py:27 letters/dense_1
- *        [arena+0x0 4,480 B] <- [arena+0xa800 10,240 B] (32,5,16) strides (16,512,1), [param letters/dense_1/w] (16,7)
+/*    8 matmul (32,5,7) float32  at test_c_text.py:26 letters/dense_1
+ *        [arena+0x2800 4,480 B]
+ *        <- [arena+0xa800 10,240 B] (32,5,16) strides (16,512,1)
+ *        <- [param letters/dense_1/w] (16,7)
  * plain loops */
 static void s8(struct net *net)
 {
     char *A = net->A;
     char *const *H = net->H;
-    float *restrict out0 = (float *)(A + 0x0);
+    float *restrict out0 = (float *)(A + 0x2800);
     const float *restrict in0 = (const float *)(A + 0xa800);
     const float *restrict in1 = (const float *)(H[7]);
     for (long e = 0; e < 32; ++e) {
@@ -664,14 +666,14 @@ static void s8(struct net *net)
     }
 }
 
-/*    9 add (32,5,7) float32  at test_c_text.py:27 letters/dense_1
- *        [arena+0x0 4,480 B] <- [arena+0x0 4,480 B] (32,5,7), [param letters/dense_1/b] (7,)
+/*    9 add (32,5,7) float32  at test_c_text.py:26 letters/dense_1
+ *        [arena+0x2800 4,480 B] <- [arena+0x2800 4,480 B] (32,5,7), [param letters/dense_1/b] (7,)
  * 160 x 7 */
 static void s9(struct net *net, long lo, long hi)
 {
     char *A = net->A;
     char *const *H = net->H;
-    float *restrict out0 = (float *)(A + 0x0);
+    float *restrict out0 = (float *)(A + 0x2800);
     const float *restrict in1 = (const float *)(H[8]);
     for (long i = lo * 5; i < hi * 5; ++i) {
         GN_INDEPENDENT
@@ -683,14 +685,14 @@ static void s9(struct net *net, long lo, long hi)
     }
 }
 
-/*   10 max axes=>(2,) keepdims=>True (32,5,1) float32  at test_c_text.py:39 softmax_cross_entropy
- *        [arena+0x1180 640 B] <- [arena+0x0 4,480 B] (32,5,7)
+/*   10 max axes=>(2,) keepdims=>True (32,5,1) float32  at test_c_text.py:38 softmax_cross_entropy
+ *        [arena+0x2300 640 B] <- [arena+0x2800 4,480 B] (32,5,7)
  * in lanes */
 static void s10(struct net *net, long lo, long hi)
 {
     char *A = net->A;
-    float *restrict out0 = (float *)(A + 0x1180);
-    const float *restrict in0 = (const float *)(A + 0x0);
+    float *restrict out0 = (float *)(A + 0x2300);
+    const float *restrict in0 = (const float *)(A + 0x2800);
     for (long i0 = lo; i0 < hi; i0++) {
         for (long i1 = 0; i1 < 5; i1++) {
             float lane[4];
@@ -703,59 +705,13 @@ static void s10(struct net *net, long lo, long hi)
     }
 }
 
-/*   11 fused 2 x (32,5,7) float32  at test_c_text.py:39 softmax_cross_entropy
- *        out0 [arena+0x0 4,480 B]
- *        out1 [arena+0x2800 4,480 B]
- *        <- in0 [arena+0x0 4,480 B] (32,5,7)
- *        <- in1 [arena+0x1180 640 B] (32,5,1)
- *        out0 = in0 - in1
- *        out1 = exp(out0)
- * 160 x 7 */
+/*   11 bounded size=>7 wrap=>False (32,5) int32  at test_c_text.py:38 softmax_cross_entropy
+ *        [arena+0x2580 640 B] <- [input target] (32,5) */
 static void s11(struct net *net, long lo, long hi)
 {
     char *A = net->A;
-    float *restrict out0 = (float *)(A + 0x0);
-    float *restrict out1 = (float *)(A + 0x2800);
-    const float *restrict in1 = (const float *)(A + 0x1180);
-    for (long i = lo * 5; i < hi * 5; ++i) {
-        const float x1 = in1[i];
-        GN_INDEPENDENT
-        for (long j = 0; j < 7; ++j) {
-            const float x0 = out0[7 * i + j];
-            const float y0 = x0 - x1;
-            out0[7 * i + j] = y0;
-            out1[7 * i + j] = gn_expf(y0);
-        }
-    }
-}
-
-/*   12 sum axes=>(2,) (32,5) float32  at test_c_text.py:39 softmax_cross_entropy
- *        [arena+0x2300 640 B] <- [arena+0x2800 4,480 B] (32,5,7)
- * in lanes */
-static void s12(struct net *net, long lo, long hi)
-{
-    char *A = net->A;
-    float *restrict out0 = (float *)(A + 0x2300);
-    const float *restrict in0 = (const float *)(A + 0x2800);
-    for (long i0 = lo; i0 < hi; i0++) {
-        for (long i1 = 0; i1 < 5; i1++) {
-            float lane[4];
-            for (long l = 0; l < 4; l++)
-                lane[l] = in0[i0 * 35 + i1 * 7 + l];
-            for (long l = 0; l < 3; l++)
-                lane[l] += in0[i0 * 35 + i1 * 7 + 4 + l];
-            out0[i0 * 5 + i1] = ((lane[0] + lane[2]) + (lane[1] + lane[3]));
-        }
-    }
-}
-
-/*   13 bounded size=>7 wrap=>False (32,5) int32  at test_c_text.py:39 softmax_cross_entropy
- *        [arena+0x2580 640 B] <- [input target] (32,5) */
-static void s13(struct net *net, long lo, long hi)
-{
-    char *A = net->A;
     char *const *H = net->H;
-    const int gn_step = 13;
+    const int gn_step = 11;
     int32_t *restrict out0 = (int32_t *)(A + 0x2580);
     const int32_t *restrict in0 = (const int32_t *)(H[9]);
     {
@@ -776,60 +732,91 @@ static void s13(struct net *net, long lo, long hi)
     }
 }
 
-/*   14 fused 2 x (160,7) float32  at test_c_text.py:39 softmax_cross_entropy
- *        out0 [arena+0x1180 4,480 B]
+/*   12 fused 3 x (32,5,7) float32  at test_c_text.py:38 softmax_cross_entropy
+ *        out0 [arena+0x2800 4,480 B]
  *        out1 [arena+0x0 4,480 B]
- *        <- in0 [arena+0x2580 640 B] (160,1)
- *        <- in1 [constant] (1,7)
- *        <- in2 [arena+0x0 4,480 B] (160,7)
- *        t0 = in0 == in1
- *        out0 = where(t0, in2, 0)
- *        out1 = where(t0, -0.00625, 0)
+ *        out2 [arena+0x1180 4,480 B]
+ *        <- in0 [arena+0x2800 4,480 B] (32,5,7)
+ *        <- in1 [arena+0x2300 640 B] (32,5,1)
+ *        <- in2 [arena+0x2580 640 B] (32,5,1)
+ *        <- in3 [constant] (1,1,7)
+ *        t0 = in0 - in1
+ *        out0 = exp(t0)
+ *        t1 = in2 == in3
+ *        out1 = where(t1, t0, 0)
+ *        out2 = where(t1, -0.00625, 0)
  * 160 x 7 */
-static void s14(struct net *net, long lo, long hi)
+static void s12(struct net *net, long lo, long hi)
 {
     char *A = net->A;
-    float *restrict out0 = (float *)(A + 0x1180);
+    float *restrict out0 = (float *)(A + 0x2800);
     float *restrict out1 = (float *)(A + 0x0);
-    const int32_t *restrict in0 = (const int32_t *)(A + 0x2580);
-    const float x3 = c48[0];
-    const float x4 = c49[0];
-    for (long i = lo; i < hi; ++i) {
-        const int32_t x0 = in0[i];
+    float *restrict out2 = (float *)(A + 0x1180);
+    const float *restrict in1 = (const float *)(A + 0x2300);
+    const int32_t *restrict in2 = (const int32_t *)(A + 0x2580);
+    const float x4 = c45[0];
+    const float x5 = c46[0];
+    for (long i = lo * 5; i < hi * 5; ++i) {
+        const float x1 = in1[i];
+        const int32_t x2 = in2[i];
         GN_INDEPENDENT
         for (long j = 0; j < 7; ++j) {
-            const int32_t x1 = c47[j];
-            const float x2 = out1[7 * i + j];
-            const _Bool t0 = x0 == x1;
-            out0[7 * i + j] = t0 ? x2 : x3;
-            out1[7 * i + j] = t0 ? x4 : x3;
+            const float x0 = out0[7 * i + j];
+            const int32_t x3 = c44[j];
+            const float t0 = x0 - x1;
+            const _Bool t1 = x2 == x3;
+            out0[7 * i + j] = gn_expf(t0);
+            out1[7 * i + j] = t1 ? t0 : x4;
+            out2[7 * i + j] = t1 ? x5 : x4;
         }
     }
 }
 
-/*   15 sum axes=>(1,) (160,) float32  at test_c_text.py:39 softmax_cross_entropy
- *        [arena+0x2580 640 B] <- [arena+0x1180 4,480 B] (160,7)
+/*   13 sum axes=>(2,) (32,5) float32  at test_c_text.py:38 softmax_cross_entropy
+ *        [arena+0x2300 640 B] <- [arena+0x2800 4,480 B] (32,5,7)
  * in lanes */
-static void s15(struct net *net, long lo, long hi)
+static void s13(struct net *net, long lo, long hi)
 {
     char *A = net->A;
-    float *restrict out0 = (float *)(A + 0x2580);
-    const float *restrict in0 = (const float *)(A + 0x1180);
+    float *restrict out0 = (float *)(A + 0x2300);
+    const float *restrict in0 = (const float *)(A + 0x2800);
     for (long i0 = lo; i0 < hi; i0++) {
-        float lane[4];
-        for (long l = 0; l < 4; l++)
-            lane[l] = in0[i0 * 7 + l];
-        for (long l = 0; l < 3; l++)
-            lane[l] += in0[i0 * 7 + 4 + l];
-        out0[i0] = ((lane[0] + lane[2]) + (lane[1] + lane[3]));
+        for (long i1 = 0; i1 < 5; i1++) {
+            float lane[4];
+            for (long l = 0; l < 4; l++)
+                lane[l] = in0[i0 * 35 + i1 * 7 + l];
+            for (long l = 0; l < 3; l++)
+                lane[l] += in0[i0 * 35 + i1 * 7 + 4 + l];
+            out0[i0 * 5 + i1] = ((lane[0] + lane[2]) + (lane[1] + lane[3]));
+        }
     }
 }
 
-/*   16 fused (32,5) float32  at test_c_text.py:39 softmax_cross_entropy
+/*   14 sum axes=>(2,) (32,5) float32  at test_c_text.py:38 softmax_cross_entropy
+ *        [arena+0x2580 640 B] <- [arena+0x0 4,480 B] (32,5,7)
+ * in lanes */
+static void s14(struct net *net, long lo, long hi)
+{
+    char *A = net->A;
+    float *restrict out0 = (float *)(A + 0x2580);
+    const float *restrict in0 = (const float *)(A + 0x0);
+    for (long i0 = lo; i0 < hi; i0++) {
+        for (long i1 = 0; i1 < 5; i1++) {
+            float lane[4];
+            for (long l = 0; l < 4; l++)
+                lane[l] = in0[i0 * 35 + i1 * 7 + l];
+            for (long l = 0; l < 3; l++)
+                lane[l] += in0[i0 * 35 + i1 * 7 + 4 + l];
+            out0[i0 * 5 + i1] = ((lane[0] + lane[2]) + (lane[1] + lane[3]));
+        }
+    }
+}
+
+/*   15 fused (32,5) float32  at test_c_text.py:38 softmax_cross_entropy
  *        out0 [arena+0x2580 640 B] <- in0 [arena+0x2300 640 B] (32,5), in1 [arena+0x2580 640 B] (32,5)
  *        out0 = log(in0) - in1
  * 160 */
-static void s16(struct net *net)
+static void s15(struct net *net)
 {
     char *A = net->A;
     float *restrict out0 = (float *)(A + 0x2580);
@@ -843,10 +830,10 @@ static void s16(struct net *net)
     }
 }
 
-/*   17 sum axes=>(0,1) () float32  at test_c_text.py:39 softmax_cross_entropy
+/*   16 sum axes=>(0,1) () float32  at test_c_text.py:38 softmax_cross_entropy
  *        [arena+0x22200 4 B] <- [arena+0x2580 640 B] (32,5)
  * in lanes */
-static void s17(struct net *net)
+static void s16(struct net *net)
 {
     char *A = net->A;
     float *restrict out0 = (float *)(A + 0x22200);
@@ -865,18 +852,18 @@ static void s17(struct net *net)
     out0[0] = ((lane[0] + lane[2]) + (lane[1] + lane[3]));
 }
 
-/*   18 div () float32  at test_c_text.py:39 softmax_cross_entropy
+/*   17 div () float32  at test_c_text.py:38 softmax_cross_entropy
  *        [arena+0x22200 4 B] <- [arena+0x22200 4 B] (), [constant 160] () */
-static void s18(struct net *net)
+static void s17(struct net *net)
 {
     char *A = net->A;
     float *restrict out0 = (float *)(A + 0x22200);
     const float x0 = out0[0];
-    const float x1 = c55[0];
+    const float x1 = c54[0];
     out0[0] = x0 / x1;
 }
 
-/*   19 fused () int32, 2 x () float32  at test_c_text.py:27 optimizer/letters/dense_1
+/*   18 fused () int32, 2 x () float32  at test_c_text.py:26 optimizer/letters/dense_1
  *        out0 [slot optimizer/t]
  *        out1 [arena+0x22240 4 B]
  *        out2 [arena+0x22280 4 B]
@@ -888,7 +875,7 @@ static void s18(struct net *net)
  *        t0 = cast(out0, dtype=float64)
  *        out1 = cast(in2 / (1 - in1 ** t0), dtype=float32)
  *        out2 = cast(reciprocal(sqrt(1 - in3 ** t0)), dtype=float32) */
-static void s19(struct net *net)
+static void s18(struct net *net)
 {
     char *A = net->A;
     char *const *H = net->H;
@@ -899,9 +886,9 @@ static void s19(struct net *net)
     const double *restrict in4 = (const double *)(H[12]);
     const double *restrict in5 = (const double *)(H[13]);
     const int32_t x0 = out0[0];
-    const int32_t x1 = c57[0];
+    const int32_t x1 = c56[0];
     const double x2 = in2[0];
-    const double x3 = c58[0];
+    const double x3 = c57[0];
     const double x4 = in4[0];
     const double x5 = in5[0];
     const int32_t y0 = (int32_t)((uint32_t)x0 + (uint32_t)x1);
@@ -918,9 +905,9 @@ static void s19(struct net *net)
     out2[0] = (float)t7;
 }
 
-/*   20 cast () float32  at test_c_text.py:27 optimizer/letters/dense_1
+/*   19 cast () float32  at test_c_text.py:26 optimizer/letters/dense_1
  *        [arena+0x222c0 4 B] <- [hyper optimizer/beta1] () */
-static void s20(struct net *net)
+static void s19(struct net *net)
 {
     char *A = net->A;
     char *const *H = net->H;
@@ -930,14 +917,14 @@ static void s20(struct net *net)
     out0[0] = (float)x0;
 }
 
-/*   21 div (32,5) float32  at test_c_text.py:39 softmax_cross_entropy
+/*   20 div (32,5) float32  at test_c_text.py:38 softmax_cross_entropy
  *        [arena+0x2300 640 B] <- [constant 0.00625] (1,1), [arena+0x2300 640 B] (32,5)
  * 160 */
-static void s21(struct net *net)
+static void s20(struct net *net)
 {
     char *A = net->A;
     float *restrict out0 = (float *)(A + 0x2300);
-    const float x0 = c62[0];
+    const float x0 = c61[0];
     GN_INDEPENDENT
     for (long i = 0; i < 160; ++i) {
         const float x1 = out0[i];
@@ -945,19 +932,19 @@ static void s21(struct net *net)
     }
 }
 
-/*   22 fused (32,5,7) float32  at test_c_text.py:39 softmax_cross_entropy
+/*   21 fused (32,5,7) float32  at test_c_text.py:38 softmax_cross_entropy
  *        out0 [arena+0x2800 4,480 B]
  *        <- in0 [arena+0x2300 640 B] (32,5,1)
  *        <- in1 [arena+0x2800 4,480 B] (32,5,7)
- *        <- in2 [arena+0x0 4,480 B] (32,5,7)
+ *        <- in2 [arena+0x1180 4,480 B] (32,5,7)
  *        out0 = in2 + in0 * in1
  * 160 x 7 */
-static void s22(struct net *net, long lo, long hi)
+static void s21(struct net *net, long lo, long hi)
 {
     char *A = net->A;
     float *restrict out0 = (float *)(A + 0x2800);
     const float *restrict in0 = (const float *)(A + 0x2300);
-    const float *restrict in2 = (const float *)(A + 0x0);
+    const float *restrict in2 = (const float *)(A + 0x1180);
     for (long i = lo * 5; i < hi * 5; ++i) {
         const float x0 = in0[i];
         GN_INDEPENDENT
@@ -970,10 +957,10 @@ static void s22(struct net *net, long lo, long hi)
     }
 }
 
-/*   23 sum axes=>(0,1) (7,) float32  at test_c_text.py:27 letters/dense_1
+/*   22 sum axes=>(0,1) (7,) float32  at test_c_text.py:26 letters/dense_1
  *        [arena+0x221c0 28 B] <- [arena+0x2800 4,480 B] (32,5,7)
  * by columns */
-static void s23(struct net *net)
+static void s22(struct net *net)
 {
     char *A = net->A;
     float *restrict out0 = (float *)(A + 0x221c0);
@@ -989,10 +976,10 @@ static void s23(struct net *net)
         out0[l] = acc[l];
 }
 
-/*   24 square (7,) float32  optimizer
+/*   23 square (7,) float32  optimizer
  *        [arena+0x0 28 B] <- [arena+0x221c0 28 B] (7,)
  * 7 */
-static void s24(struct net *net)
+static void s23(struct net *net)
 {
     char *A = net->A;
     float *restrict out0 = (float *)(A + 0x0);
@@ -1004,10 +991,10 @@ static void s24(struct net *net)
     }
 }
 
-/*   25 sum axes=>(0,) () float32  optimizer
+/*   24 sum axes=>(0,) () float32  optimizer
  *        [arena+0x22300 4 B] <- [arena+0x0 28 B] (7,)
  * in lanes */
-static void s25(struct net *net)
+static void s24(struct net *net)
 {
     char *A = net->A;
     float *restrict out0 = (float *)(A + 0x22300);
@@ -1020,10 +1007,10 @@ static void s25(struct net *net)
     out0[0] = ((lane[0] + lane[2]) + (lane[1] + lane[3]));
 }
 
-/*   26 copy (32,5,16) float32  at test_c_text.py:27 letters/dense_1
+/*   25 copy (32,5,16) float32  at test_c_text.py:26 letters/dense_1
  *        [arena+0x0 10,240 B] <- [arena+0xa800 10,240 B] (32,5,16) strides (16,512,1)
  * 32 x 5 x 16 */
-static void s26(struct net *net, long lo, long hi)
+static void s25(struct net *net, long lo, long hi)
 {
     char *A = net->A;
     float *restrict out0 = (float *)(A + 0x0);
@@ -1039,10 +1026,10 @@ static void s26(struct net *net, long lo, long hi)
     }
 }
 
-/*   27 matmul (16,7) float32  at test_c_text.py:27 letters/dense_1
+/*   26 matmul (16,7) float32  at test_c_text.py:26 letters/dense_1
  *        [arena+0x22000 448 B] <- [arena+0x0 10,240 B] (16,160) strides (1,16), [arena+0x2800 4,480 B] (160,7)
  * tiles of 4 x 16, left operand transposed, in place */
-static void s27(struct net *net)
+static void s26(struct net *net)
 {
     char *A = net->A;
     float *restrict out0 = (float *)(A + 0x22000);
@@ -1059,10 +1046,10 @@ static void s27(struct net *net)
     }
 }
 
-/*   28 square (16,7) float32  optimizer
+/*   27 square (16,7) float32  optimizer
  *        [arena+0x0 448 B] <- [arena+0x22000 448 B] (16,7)
  * 112 */
-static void s28(struct net *net)
+static void s27(struct net *net)
 {
     char *A = net->A;
     float *restrict out0 = (float *)(A + 0x0);
@@ -1074,10 +1061,10 @@ static void s28(struct net *net)
     }
 }
 
-/*   29 sum axes=>(0,1) () float32  optimizer
+/*   28 sum axes=>(0,1) () float32  optimizer
  *        [arena+0x22340 4 B] <- [arena+0x0 448 B] (16,7)
  * in lanes */
-static void s29(struct net *net)
+static void s28(struct net *net)
 {
     char *A = net->A;
     float *restrict out0 = (float *)(A + 0x22340);
@@ -1096,13 +1083,13 @@ static void s29(struct net *net)
     out0[0] = ((lane[0] + lane[2]) + (lane[1] + lane[3]));
 }
 
-/*   30 matmul (160,16) float32  at test_c_text.py:27 letters/dense_1
+/*   29 matmul (160,16) float32  at test_c_text.py:26 letters/dense_1
  *        [arena+0x1c800 10,240 B]
  *        <- [arena+0x2800 4,480 B] (160,7)
  *        <- [param letters/dense_1/w] (7,16) strides (1,7)
  *        <- scratch [arena+0x0 448 B]
  * tiles of 6 x 16, right operand packed by panels */
-static void s30(struct net *net)
+static void s29(struct net *net)
 {
     char *A = net->A;
     char *const *H = net->H;
@@ -1121,38 +1108,38 @@ static void s30(struct net *net)
     }
 }
 
-/*   31 copy (32,16) float32  at test_c_text.py:27 letters/lstm_1
+/*   30 copy (32,16) float32  at test_c_text.py:26 letters/lstm_1
  *        [arena+0x1f000 2,048 B] <- [constant 0] (32,16) strides (0,0)
+ * 512 */
+static void s30(struct net *net, long lo, long hi)
+{
+    char *A = net->A;
+    float *restrict out0 = (float *)(A + 0x1f000);
+    const float x0 = c45[0];
+    GN_INDEPENDENT
+    for (long i = lo * 16; i < hi * 16; ++i) {
+        out0[i] = x0;
+    }
+}
+
+/*   31 copy (32,16) float32  at test_c_text.py:26 letters/lstm_1
+ *        [arena+0x20000 2,048 B] <- [constant 0] (32,16) strides (0,0)
  * 512 */
 static void s31(struct net *net, long lo, long hi)
 {
     char *A = net->A;
-    float *restrict out0 = (float *)(A + 0x1f000);
-    const float x0 = c48[0];
-    GN_INDEPENDENT
-    for (long i = lo * 16; i < hi * 16; ++i) {
-        out0[i] = x0;
-    }
-}
-
-/*   32 copy (32,16) float32  at test_c_text.py:27 letters/lstm_1
- *        [arena+0x20000 2,048 B] <- [constant 0] (32,16) strides (0,0)
- * 512 */
-static void s32(struct net *net, long lo, long hi)
-{
-    char *A = net->A;
     float *restrict out0 = (float *)(A + 0x20000);
-    const float x0 = c48[0];
+    const float x0 = c45[0];
     GN_INDEPENDENT
     for (long i = lo * 16; i < hi * 16; ++i) {
         out0[i] = x0;
     }
 }
 
-/*   33 pack width=>16 (4096,) uint8  at test_c_text.py:27 letters/lstm_1
+/*   32 pack width=>16 (4096,) uint8  at test_c_text.py:26 letters/lstm_1
  *        [arena+0x21000 4,096 B] <- [param letters/lstm_1/wh] (64,16) strides (1,64)
  * packs the right operand in panels of 16 */
-static void s33(struct net *net)
+static void s32(struct net *net)
 {
     char *A = net->A;
     char *const *H = net->H;
@@ -1166,7 +1153,7 @@ static void s33(struct net *net)
     }
 }
 
-/*   33 fused 5 x (32,16) float32  at test_c_text.py:27 letters/lstm_1
+/*   32 fused 5 x (32,16) float32  at test_c_text.py:26 letters/lstm_1
  *        out0 [arena+0x8000-8192*k1 2,048 B]
  *        out1 [arena+0x8040-8192*k1 2,048 B]
  *        out2 [arena+0x8080-8192*k1 2,048 B]
@@ -1189,7 +1176,7 @@ static void s33(struct net *net)
  *        out3 = t0 * in3 * (in2 * (1 - in2))
  *        out4 = t1 * in8
  * 32 x 16 */
-static void s33_2(struct net *net, long lo, long hi, long k1)
+static void s32_2(struct net *net, long lo, long hi, long k1)
 {
     char *A = net->A;
     float *restrict out0 = (float *)(A + 0x8000 - k1 * 8192);
@@ -1206,7 +1193,7 @@ static void s33_2(struct net *net, long lo, long hi, long k1)
     const float *restrict in7 = (const float *)(A + 0x17000 - k1 * 2048);
     const float *restrict in8 = (const float *)(A + 0xf000 - k1 * 2048);
     const float *restrict in9 = (const float *)(A + 0x1c000 - k1 * 2048);
-    const float x4 = c77[0];
+    const float x4 = c76[0];
     for (long i = lo; i < hi; ++i) {
         GN_INDEPENDENT
         for (long j = 0; j < 16; ++j) {
@@ -1246,12 +1233,12 @@ static void s33_2(struct net *net, long lo, long hi, long k1)
     }
 }
 
-/*   34 matmul_packed width=>16 (32,16) float32  at test_c_text.py:27 letters/lstm_1
+/*   33 matmul_packed width=>16 (32,16) float32  at test_c_text.py:26 letters/lstm_1
  *        [arena+0x1f000+2048*((k1+1)%2) 2,048 B]
  *        <- [arena+0x8000-8192*k1 8,192 B] (32,64)
  *        <- [arena+0x21000 4,096 B] (4096,)
  * tiles of 4 x 16, right operand packed before */
-static void s34(struct net *net, long lo, long hi, long k1)
+static void s33(struct net *net, long lo, long hi, long k1)
 {
     char *A = net->A;
     float *restrict out0 = (float *)(A + 0x1f000 + ((k1 + 1) % 2) * 2048);
@@ -1267,10 +1254,10 @@ static void s34(struct net *net, long lo, long hi, long k1)
     }
 }
 
-/*   35 matmul (16,64) float32  at test_c_text.py:27 letters/lstm_1
+/*   34 matmul (16,64) float32  at test_c_text.py:26 letters/lstm_1
  *        [arena+0x10000 4,096 B] <- [arena+0xa000 10,240 B] (16,160) strides (1,16), [arena+0x0 40,960 B] (160,64)
  * tiles of 4 x 16, right operand in place */
-static void s35(struct net *net, long lo, long hi)
+static void s34(struct net *net, long lo, long hi)
 {
     char *A = net->A;
     float *restrict out0 = (float *)(A + 0x10000);
@@ -1285,10 +1272,10 @@ static void s35(struct net *net, long lo, long hi)
     }
 }
 
-/*   36 square (16,64) float32  optimizer
+/*   35 square (16,64) float32  optimizer
  *        [arena+0x11000 4,096 B] <- [arena+0x10000 4,096 B] (16,64)
  * 1024 */
-static void s36(struct net *net, long lo, long hi)
+static void s35(struct net *net, long lo, long hi)
 {
     char *A = net->A;
     float *restrict out0 = (float *)(A + 0x11000);
@@ -1300,10 +1287,10 @@ static void s36(struct net *net, long lo, long hi)
     }
 }
 
-/*   37 sum axes=>(0,1) () float32  optimizer
+/*   36 sum axes=>(0,1) () float32  optimizer
  *        [arena+0x12000 4 B] <- [arena+0x11000 4,096 B] (16,64)
  * in lanes */
-static void s37(struct net *net)
+static void s36(struct net *net)
 {
     char *A = net->A;
     float *restrict out0 = (float *)(A + 0x12000);
@@ -1326,14 +1313,14 @@ static void s37(struct net *net)
     out0[0] = ((lane[0] + lane[2]) + (lane[1] + lane[3]));
 }
 
-/*   38 scatter_add rows=>7 (7,64) float32  at test_c_text.py:27 letters/lstm_1
+/*   37 scatter_add rows=>7 (7,64) float32  at test_c_text.py:26 letters/lstm_1
  *        [arena+0x11000 1,792 B] <- [arena+0x0 40,960 B] (5,32,64), [input ids] (5,32) strides (1,5)
  * columns shared out */
-static void s38(struct net *net, long lo, long hi)
+static void s37(struct net *net, long lo, long hi)
 {
     char *A = net->A;
     char *const *H = net->H;
-    const int gn_step = 38;
+    const int gn_step = 37;
     float *restrict out0 = (float *)(A + 0x11000);
     const float *restrict in0 = (const float *)(A + 0x0);
     const int32_t *restrict in1 = (const int32_t *)(H[0]);
@@ -1363,10 +1350,10 @@ static void s38(struct net *net, long lo, long hi)
     }
 }
 
-/*   39 sum axes=>(0,) (64,) float32  at test_c_text.py:27 letters/lstm_1
+/*   38 sum axes=>(0,) (64,) float32  at test_c_text.py:26 letters/lstm_1
  *        [arena+0x2000 256 B] <- [arena+0x11000 1,792 B] (7,64)
  * by columns */
-static void s39(struct net *net)
+static void s38(struct net *net)
 {
     char *A = net->A;
     float *restrict out0 = (float *)(A + 0x2000);
@@ -1382,10 +1369,10 @@ static void s39(struct net *net)
         out0[l] = acc[l];
 }
 
-/*   40 square (64,) float32  optimizer
+/*   39 square (64,) float32  optimizer
  *        [arena+0x0 256 B] <- [arena+0x2000 256 B] (64,)
  * 64 */
-static void s40(struct net *net)
+static void s39(struct net *net)
 {
     char *A = net->A;
     float *restrict out0 = (float *)(A + 0x0);
@@ -1397,10 +1384,10 @@ static void s40(struct net *net)
     }
 }
 
-/*   41 sum axes=>(0,) () float32  optimizer
+/*   40 sum axes=>(0,) () float32  optimizer
  *        [arena+0x2100 4 B] <- [arena+0x0 256 B] (64,)
  * in lanes */
-static void s41(struct net *net)
+static void s40(struct net *net)
 {
     char *A = net->A;
     float *restrict out0 = (float *)(A + 0x2100);
@@ -1419,10 +1406,10 @@ static void s41(struct net *net)
     out0[0] = ((lane[0] + lane[2]) + (lane[1] + lane[3]));
 }
 
-/*   42 matmul (16,64) float32  at test_c_text.py:27 letters/lstm_1
+/*   41 matmul (16,64) float32  at test_c_text.py:26 letters/lstm_1
  *        [arena+0x0 4,096 B] <- [param letters/embedding_1/w] (16,7) strides (1,16), [arena+0x11000 1,792 B] (7,64)
  * tiles of 4 x 16, right operand in place */
-static void s42(struct net *net)
+static void s41(struct net *net)
 {
     char *A = net->A;
     char *const *H = net->H;
@@ -1438,10 +1425,10 @@ static void s42(struct net *net)
     }
 }
 
-/*   43 square (16,64) float32  optimizer
+/*   42 square (16,64) float32  optimizer
  *        [arena+0x1000 4,096 B] <- [arena+0x0 4,096 B] (16,64)
  * 1024 */
-static void s43(struct net *net, long lo, long hi)
+static void s42(struct net *net, long lo, long hi)
 {
     char *A = net->A;
     float *restrict out0 = (float *)(A + 0x1000);
@@ -1453,10 +1440,10 @@ static void s43(struct net *net, long lo, long hi)
     }
 }
 
-/*   44 sum axes=>(0,1) () float32  optimizer
+/*   43 sum axes=>(0,1) () float32  optimizer
  *        [arena+0x2140 4 B] <- [arena+0x1000 4,096 B] (16,64)
  * in lanes */
-static void s44(struct net *net)
+static void s43(struct net *net)
 {
     char *A = net->A;
     float *restrict out0 = (float *)(A + 0x2140);
@@ -1479,13 +1466,13 @@ static void s44(struct net *net)
     out0[0] = ((lane[0] + lane[2]) + (lane[1] + lane[3]));
 }
 
-/*   45 matmul (7,16) float32  at test_c_text.py:27 letters/lstm_1
+/*   44 matmul (7,16) float32  at test_c_text.py:26 letters/lstm_1
  *        [arena+0x1800 448 B]
  *        <- [arena+0x11000 1,792 B] (7,64)
  *        <- [param letters/lstm_1/wx] (64,16) strides (1,64)
  *        <- scratch [arena+0x1000 2,048 B]
  * tiles of 8 x 8, left operand transposed, packed by panels */
-static void s45(struct net *net)
+static void s44(struct net *net)
 {
     char *A = net->A;
     char *const *H = net->H;
@@ -1505,10 +1492,10 @@ static void s45(struct net *net)
     }
 }
 
-/*   46 square (7,16) float32  optimizer
+/*   45 square (7,16) float32  optimizer
  *        [arena+0x19c0 448 B] <- [arena+0x1800 448 B] (7,16)
  * 112 */
-static void s46(struct net *net)
+static void s45(struct net *net)
 {
     char *A = net->A;
     float *restrict out0 = (float *)(A + 0x19c0);
@@ -1520,10 +1507,10 @@ static void s46(struct net *net)
     }
 }
 
-/*   47 sum axes=>(0,1) () float32  optimizer
+/*   46 sum axes=>(0,1) () float32  optimizer
  *        [arena+0x1b80 4 B] <- [arena+0x19c0 448 B] (7,16)
  * in lanes */
-static void s47(struct net *net)
+static void s46(struct net *net)
 {
     char *A = net->A;
     float *restrict out0 = (float *)(A + 0x1b80);
@@ -1542,7 +1529,7 @@ static void s47(struct net *net)
     out0[0] = ((lane[0] + lane[2]) + (lane[1] + lane[3]));
 }
 
-/*   48 fused () float32  optimizer
+/*   47 fused () float32  optimizer
  *        out0 [arena+0x22300 4 B]
  *        <- in0 [arena+0x22300 4 B] ()
  *        <- in1 [arena+0x22340 4 B] ()
@@ -1554,7 +1541,7 @@ static void s47(struct net *net)
  *        t0 = cast(in0, dtype=float64) + cast(in1, dtype=float64) + cast(in2, dtype=float64)
  *        t1 = t0 + cast(in3, dtype=float64) + cast(in4, dtype=float64) + cast(in5, dtype=float64)
  *        out0 = cast(minimum(in6 / (sqrt(t1) + 1e-06), 1), dtype=float32) */
-static void s48(struct net *net)
+static void s47(struct net *net)
 {
     char *A = net->A;
     char *const *H = net->H;
@@ -1571,9 +1558,9 @@ static void s48(struct net *net)
     const float x3 = in3[0];
     const float x4 = in4[0];
     const float x5 = in5[0];
-    const double x6 = c93[0];
+    const double x6 = c92[0];
     const double x7 = in7[0];
-    const double x8 = c58[0];
+    const double x8 = c57[0];
     const double t0 = (double)x0;
     const double t1 = (double)x1;
     const double t2 = t0 + t1;
@@ -1592,24 +1579,24 @@ static void s48(struct net *net)
     out0[0] = (float)t14;
 }
 
-/*   49 fused () float32  at test_c_text.py:27 optimizer/letters/dense_1
+/*   48 fused () float32  at test_c_text.py:26 optimizer/letters/dense_1
  *        out0 [arena+0x1000 4 B] <- in0 [hyper optimizer/beta1] ()
  *        out0 = cast(1 - in0, dtype=float32) */
-static void s49(struct net *net)
+static void s48(struct net *net)
 {
     char *A = net->A;
     char *const *H = net->H;
     float *restrict out0 = (float *)(A + 0x1000);
     const double *restrict in1 = (const double *)(H[11]);
-    const double x0 = c58[0];
+    const double x0 = c57[0];
     const double x1 = in1[0];
     const double t0 = x0 - x1;
     out0[0] = (float)t0;
 }
 
-/*   50 cast () float32  at test_c_text.py:27 optimizer/letters/dense_1
+/*   49 cast () float32  at test_c_text.py:26 optimizer/letters/dense_1
  *        [arena+0x1040 4 B] <- [hyper optimizer/beta2] () */
-static void s50(struct net *net)
+static void s49(struct net *net)
 {
     char *A = net->A;
     char *const *H = net->H;
@@ -1619,24 +1606,24 @@ static void s50(struct net *net)
     out0[0] = (float)x0;
 }
 
-/*   51 fused () float32  at test_c_text.py:27 optimizer/letters/dense_1
+/*   50 fused () float32  at test_c_text.py:26 optimizer/letters/dense_1
  *        out0 [arena+0x1080 4 B] <- in0 [hyper optimizer/beta2] ()
  *        out0 = cast(1 - in0, dtype=float32) */
-static void s51(struct net *net)
+static void s50(struct net *net)
 {
     char *A = net->A;
     char *const *H = net->H;
     float *restrict out0 = (float *)(A + 0x1080);
     const double *restrict in1 = (const double *)(H[13]);
-    const double x0 = c58[0];
+    const double x0 = c57[0];
     const double x1 = in1[0];
     const double t0 = x0 - x1;
     out0[0] = (float)t0;
 }
 
-/*   52 cast () float32  at test_c_text.py:27 optimizer/letters/dense_1
+/*   51 cast () float32  at test_c_text.py:26 optimizer/letters/dense_1
  *        [arena+0x10c0 4 B] <- [hyper optimizer/eps] () */
-static void s52(struct net *net)
+static void s51(struct net *net)
 {
     char *A = net->A;
     char *const *H = net->H;
@@ -1646,7 +1633,7 @@ static void s52(struct net *net)
     out0[0] = (float)x0;
 }
 
-/*   53 fused 3 x (7,) float32  at test_c_text.py:27 optimizer/letters/dense_1
+/*   52 fused 3 x (7,) float32  at test_c_text.py:26 optimizer/letters/dense_1
  *        out0 [slot m/letters/dense_1/b]
  *        out1 [slot v/letters/dense_1/b]
  *        out2 [param letters/dense_1/b]
@@ -1667,7 +1654,7 @@ static void s52(struct net *net)
  *        out1 = in5 * in6 + in7 * square(t0)
  *        out2 = in11 - in10 * (out0 / (sqrt(out1) * in8 + in9))
  * 7 */
-static void s53(struct net *net)
+static void s52(struct net *net)
 {
     char *A = net->A;
     char *const *H = net->H;
@@ -1716,7 +1703,7 @@ static void s53(struct net *net)
     }
 }
 
-/*   54 fused 3 x (16,7) float32  at test_c_text.py:27 optimizer/letters/dense_1
+/*   53 fused 3 x (16,7) float32  at test_c_text.py:26 optimizer/letters/dense_1
  *        out0 [slot m/letters/dense_1/w]
  *        out1 [slot v/letters/dense_1/w]
  *        out2 [param letters/dense_1/w]
@@ -1737,7 +1724,7 @@ static void s53(struct net *net)
  *        out1 = in5 * in6 + in7 * square(t0)
  *        out2 = in11 - in10 * (out0 / (sqrt(out1) * in8 + in9))
  * 112 */
-static void s54(struct net *net)
+static void s53(struct net *net)
 {
     char *A = net->A;
     char *const *H = net->H;
@@ -1786,7 +1773,7 @@ static void s54(struct net *net)
     }
 }
 
-/*   55 fused 3 x (16,64) float32  at test_c_text.py:27 optimizer/letters/lstm_1
+/*   54 fused 3 x (16,64) float32  at test_c_text.py:26 optimizer/letters/lstm_1
  *        out0 [slot m/letters/lstm_1/wh]
  *        out1 [slot v/letters/lstm_1/wh]
  *        out2 [param letters/lstm_1/wh]
@@ -1807,7 +1794,7 @@ static void s54(struct net *net)
  *        out1 = in5 * in6 + in7 * square(t0)
  *        out2 = in11 - in10 * (out0 / (sqrt(out1) * in8 + in9))
  * 1024 */
-static void s55(struct net *net, long lo, long hi)
+static void s54(struct net *net, long lo, long hi)
 {
     char *A = net->A;
     char *const *H = net->H;
@@ -1856,7 +1843,7 @@ static void s55(struct net *net, long lo, long hi)
     }
 }
 
-/*   56 fused 3 x (64,) float32  at test_c_text.py:27 optimizer/letters/lstm_1
+/*   55 fused 3 x (64,) float32  at test_c_text.py:26 optimizer/letters/lstm_1
  *        out0 [slot m/letters/lstm_1/b]
  *        out1 [slot v/letters/lstm_1/b]
  *        out2 [param letters/lstm_1/b]
@@ -1877,7 +1864,7 @@ static void s55(struct net *net, long lo, long hi)
  *        out1 = in5 * in6 + in7 * square(t0)
  *        out2 = in11 - in10 * (out0 / (sqrt(out1) * in8 + in9))
  * 64 */
-static void s56(struct net *net)
+static void s55(struct net *net)
 {
     char *A = net->A;
     char *const *H = net->H;
@@ -1926,7 +1913,7 @@ static void s56(struct net *net)
     }
 }
 
-/*   57 fused 3 x (16,64) float32  at test_c_text.py:27 optimizer/letters/lstm_1
+/*   56 fused 3 x (16,64) float32  at test_c_text.py:26 optimizer/letters/lstm_1
  *        out0 [slot m/letters/lstm_1/wx]
  *        out1 [slot v/letters/lstm_1/wx]
  *        out2 [param letters/lstm_1/wx]
@@ -1947,7 +1934,7 @@ static void s56(struct net *net)
  *        out1 = in5 * in6 + in7 * square(t0)
  *        out2 = in11 - in10 * (out0 / (sqrt(out1) * in8 + in9))
  * 1024 */
-static void s57(struct net *net, long lo, long hi)
+static void s56(struct net *net, long lo, long hi)
 {
     char *A = net->A;
     char *const *H = net->H;
@@ -1996,7 +1983,7 @@ static void s57(struct net *net, long lo, long hi)
     }
 }
 
-/*   58 fused 3 x (7,16) float32  at test_c_text.py:26 optimizer/letters/embedding_1
+/*   57 fused 3 x (7,16) float32  at test_c_text.py:25 optimizer/letters/embedding_1
  *        out0 [slot m/letters/embedding_1/w]
  *        out1 [slot v/letters/embedding_1/w]
  *        out2 [param letters/embedding_1/w]
@@ -2017,7 +2004,7 @@ static void s57(struct net *net, long lo, long hi)
  *        out1 = in5 * in6 + in7 * square(t0)
  *        out2 = in11 - in10 * (out0 / (sqrt(out1) * in8 + in9))
  * 112 */
-static void s58(struct net *net)
+static void s57(struct net *net)
 {
     char *A = net->A;
     char *const *H = net->H;
@@ -2066,10 +2053,10 @@ static void s58(struct net *net)
     }
 }
 
-/*   59 copy (32,16) float32  at test_c_text.py:27 letters/lstm_1
+/*   58 copy (32,16) float32  at test_c_text.py:26 letters/lstm_1
  *        [state letters/lstm_1/h] <- [arena+0xc800 2,048 B] (32,16)
  * 512 */
-static void s59(struct net *net, long lo, long hi)
+static void s58(struct net *net, long lo, long hi)
 {
     char *A = net->A;
     char *const *H = net->H;
@@ -2082,10 +2069,10 @@ static void s59(struct net *net, long lo, long hi)
     }
 }
 
-/*   60 copy (32,16) float32  at test_c_text.py:27 letters/lstm_1
+/*   59 copy (32,16) float32  at test_c_text.py:26 letters/lstm_1
  *        [state letters/lstm_1/c] <- [arena+0xf800 2,048 B] (32,16)
  * 512 */
-static void s60(struct net *net, long lo, long hi)
+static void s59(struct net *net, long lo, long hi)
 {
     char *A = net->A;
     char *const *H = net->H;
@@ -2124,69 +2111,68 @@ static void step(struct net *net, int tid)
     s11(net, CUT(32, tid), CUT(32, tid + 1));
     s12(net, CUT(32, tid), CUT(32, tid + 1));
     s13(net, CUT(32, tid), CUT(32, tid + 1));
-    net->barrier();
-    s14(net, CUT(160, tid), CUT(160, tid + 1));
-    s15(net, CUT(160, tid), CUT(160, tid + 1));
+    s14(net, CUT(32, tid), CUT(32, tid + 1));
     net->barrier();
     if (tid == 0) {
+        s15(net);
         s16(net);
         s17(net);
-        s18(net);
     }
     if (net->failed) return;
     if (tid == 0)
-        s19(net);
+        s18(net);
     if (tid == 0) {
+        s19(net);
         s20(net);
-        s21(net);
     }
     net->barrier();
-    s22(net, CUT(32, tid), CUT(32, tid + 1));
+    s21(net, CUT(32, tid), CUT(32, tid + 1));
     net->barrier();
     if (tid == 0) {
+        s22(net);
         s23(net);
         s24(net);
-        s25(net);
     }
     net->barrier();
-    s26(net, CUT(32, tid), CUT(32, tid + 1));
+    s25(net, CUT(32, tid), CUT(32, tid + 1));
     net->barrier();
     if (tid == 0) {
+        s26(net);
         s27(net);
         s28(net);
         s29(net);
-        s30(net);
     }
+    s30(net, CUT(32, tid), CUT(32, tid + 1));
     s31(net, CUT(32, tid), CUT(32, tid + 1));
-    s32(net, CUT(32, tid), CUT(32, tid + 1));
     if (tid == 0) {
-        s33(net);
+        s32(net);
     }
     net->barrier();
     for (long k1 = 0; k1 < 5; ++k1) {
-        s33_2(net, CUT(32, tid), CUT(32, tid + 1), k1);
-        s34(net, CUT(32, tid), CUT(32, tid + 1), k1);
+        s32_2(net, CUT(32, tid), CUT(32, tid + 1), k1);
+        s33(net, CUT(32, tid), CUT(32, tid + 1), k1);
     }
     net->barrier();
+    s34(net, CUT(16, tid), CUT(16, tid + 1));
     s35(net, CUT(16, tid), CUT(16, tid + 1));
-    s36(net, CUT(16, tid), CUT(16, tid + 1));
     net->barrier();
     if (tid == 0) {
-        s37(net);
+        s36(net);
     }
     net->barrier();
-    s38(net, CUT(4, tid), CUT(4, tid + 1));
+    s37(net, CUT(4, tid), CUT(4, tid + 1));
     net->barrier();
     if (tid == 0) {
+        s38(net);
         s39(net);
         s40(net);
         s41(net);
-        s42(net);
     }
     net->barrier();
-    s43(net, CUT(16, tid), CUT(16, tid + 1));
+    s42(net, CUT(16, tid), CUT(16, tid + 1));
     net->barrier();
     if (tid == 0) {
+        s43(net);
         s44(net);
         s45(net);
         s46(net);
@@ -2195,25 +2181,24 @@ static void step(struct net *net, int tid)
         s49(net);
         s50(net);
         s51(net);
-        s52(net);
     }
     if (net->failed) return;
     if (tid == 0)
-        s53(net);
+        s52(net);
     if (tid == 0) {
-        s54(net);
+        s53(net);
     }
     net->barrier();
-    s55(net, CUT(16, tid), CUT(16, tid + 1));
+    s54(net, CUT(16, tid), CUT(16, tid + 1));
     if (tid == 0) {
-        s56(net);
+        s55(net);
     }
-    s57(net, CUT(16, tid), CUT(16, tid + 1));
+    s56(net, CUT(16, tid), CUT(16, tid + 1));
     if (tid == 0) {
-        s58(net);
+        s57(net);
     }
+    s58(net, CUT(32, tid), CUT(32, tid + 1));
     s59(net, CUT(32, tid), CUT(32, tid + 1));
-    s60(net, CUT(32, tid), CUT(32, tid + 1));
 }
 
 static void (*const parts[])(struct net *, int) = {step};
