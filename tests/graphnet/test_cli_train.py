@@ -222,7 +222,15 @@ def test_an_interrupted_run_keeps_the_last_epoch(
 def test_ctrl_c_ends_the_process_in_one_line(tmp_path: Path) -> None:
     """A real SIGINT in the middle of training."""
     command = [sys.executable, "-m", "graphnet.cli", "train", "softmax", "--epochs", "100000", "--save", "net.gnet"]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # where the tests run in the background of a shell they inherit that SIGINT is ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     assert process.stdout is not None
     while not process.stdout.readline().startswith("epoch"):
         assert process.poll() is None
