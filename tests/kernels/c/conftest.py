@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import itertools
 import os
+import shlex
 import shutil
 import subprocess
 
@@ -14,7 +15,7 @@ import pytest
 from graphnet.kernels.c.prelude import FLAGS, HEADER
 from graphnet.kernels.c.view import Job, View
 
-COMPILER = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+COMPILER = shlex.split(os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang") or "")
 FAILED = """
 static long gn_failed[3];
 #define GN_FAIL(value, rows) (gn_failed[0] = 1, gn_failed[1] = (value), gn_failed[2] = (rows))
@@ -54,7 +55,7 @@ def run_c(tmp_path_factory):
     Arrays that are the same object share a name. Every unit runs once, in ``threads`` shares; the text must
     compile without warnings. Raises BadIndex if a body reported one. Returns the phases.
     """
-    if COMPILER is None:
+    if not COMPILER:
         pytest.skip("needs a C compiler")
     folder = tmp_path_factory.mktemp("c")
 
@@ -75,7 +76,7 @@ def run_c(tmp_path_factory):
         phases = writer(views[:n], views[n:m], attrs, job)
         stem = folder / f"k{next(counter)}"
         stem.with_suffix(".c").write_text(source(phases, arrays, views))
-        command = [COMPILER, *FLAGS, "-march=native", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
+        command = [*COMPILER, *FLAGS, "-march=native", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
         done = subprocess.run(
             [*command, str(stem.with_suffix(".c")), "-o", str(stem.with_suffix(".so")), "-lm"],
             capture_output=True,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import warnings
@@ -18,7 +19,7 @@ from graphnet.kernels.c.maths import definitions
 from graphnet.kernels.c.prelude import HEADER
 from graphnet.kernels.c.view import CTYPES, Phase
 
-COMPILER = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+COMPILER = shlex.split(os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang") or "")
 FLOATS, INTS, UNSIGNED = (
     ("float32", "float64"),
     ("int32", "int64", "uint8", "uint32", "uint64"),
@@ -198,7 +199,7 @@ def test_integers_are_computed_without_undefined_behaviour(tmp_path):
     source.write_text("\n".join(lines))
     checks = "-fsanitize=undefined,float-cast-overflow"
     done = subprocess.run(
-        [COMPILER, "-std=gnu11", "-O1", checks, source, "-o", program, "-lm"],
+        [*COMPILER, "-std=gnu11", "-O1", checks, source, "-o", program, "-lm"],
         capture_output=True,
         text=True,
         check=False,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import shlex
 import shutil
 import subprocess
 
@@ -16,7 +17,7 @@ from graphnet.kernels.c import maths
 from graphnet.kernels.c.prelude import FLAGS, HEADER
 from graphnet.kernels.c.view import Phase
 
-COMPILER = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+COMPILER = shlex.split(os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang") or "")
 EXACT = {
     "exp": np.exp,
     "expm1": np.expm1,
@@ -156,7 +157,7 @@ def test_the_same_bits_without_vectors_and_with_contraction(results, tmp_path):
     fast = [f for f in FLAGS if not f.startswith("-ffp-contract")] + ["-ffp-contract=fast", "-march=native"]
     for number, flags in enumerate((["-std=gnu11", "-O1", "-ffp-contract=off"], fast)):
         library = tmp_path / f"plain{number}.so"
-        subprocess.run([COMPILER, *flags, "-shared", "-fPIC", source, "-o", library, "-lm"], check=True)
+        subprocess.run([*COMPILER, *flags, "-shared", "-fPIC", source, "-o", library, "-lm"], check=True)
         loaded = ctypes.CDLL(str(library))
         for name in EXACT:
             y = np.empty_like(x)
