@@ -240,7 +240,7 @@ def lower(graph: Graph, reuse: bool = True, target: Target = NUMPY) -> Plan:
         outputs = {n: replace(a, storage=rename(a.storage)) for n, a in outputs.items()}
     memory = plan_memory(low.storages, reuse)
     phases = tuple(p for p in PHASES if any(s.phase == p for s in steps))
-    return Plan(graph, tuple(steps), tuple(low.storages), leaves, outputs, memory, phases)
+    return Plan(graph, tuple(steps), tuple(low.storages), leaves, outputs, memory, phases, target.name)
 
 
 def _rest_scratch(storages: Sequence[Storage]) -> None:

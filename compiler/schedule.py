@@ -197,7 +197,8 @@ class MemoryReport:
 class Plan:
     """A compiled graph: what a backend executes and dumps show.
 
-    ``leaves`` maps a leaf's name to its array, ``outputs`` a result's name to its array.
+    ``leaves`` maps a leaf's name to its array, ``outputs`` a result's name to its array. ``target`` names the
+    backend it was lowered for, whose scratch and steps it has.
     """
 
     graph: Graph
@@ -207,6 +208,7 @@ class Plan:
     outputs: Mapping[str, Array]
     memory: MemoryReport
     phases: tuple[str, ...] = ()
+    target: str = "numpy"
 
     def phase(self, name: str) -> tuple[Step, ...]:
         """The steps of one phase: forward, backward or update."""

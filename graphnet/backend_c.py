@@ -116,6 +116,8 @@ def compiler_or_none() -> Compiler | None:
 class CExecutable(PlanMemory):
     """A plan bound to memory and to its shared object; see ``graphnet.backend.Executable``."""
 
+    target = "c"
+
     def __init__(self, backend: CBackend, plan: Plan, homes: Homes) -> None:
         super().__init__(plan, homes)
         self._backend = backend

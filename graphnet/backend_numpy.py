@@ -40,6 +40,7 @@ class NumpyBackend:
 class NumpyExecutable(PlanMemory):
     """A plan bound to NumPy memory; see ``graphnet.backend.Executable``."""
 
+    target = "numpy"
     call: Callable[..., Any] | None = None
 
     def __init__(self, plan: Plan, homes: Homes, check: bool) -> None:

@@ -61,7 +61,7 @@ def check(net: Net, args: tuple[Any, ...], samples: int, epsilon: float) -> Repo
     bound = net._resolve("loss", arrays, with_target=True)
     traced = net._trace(bound.info.inputs, bound.info.target, training=True)
     graph, _ = in_double(traced.graph)
-    context = Context(differentiate=True, keep_gradients=True)
+    context = Context(differentiate=True, keep_gradients=True, target=net.backend.target)
     plan = compile_graph(graph.with_results(updates=()), context)
     homes = {n: a.astype(np.float64) if a.dtype == np.float32 else a.copy() for n, a in _homes(net, bound).items()}
     run = net.backend.bind(plan, homes)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from graphnet.compiler.errors import BackendError
 from graphnet.compiler.ir import Type
 from graphnet.compiler.schedule import Array, Plan, Storage
 
@@ -27,9 +28,16 @@ def allocate(type_: Type) -> np.ndarray:
 
 
 class PlanMemory:
-    """``inputs`` are arrays to fill before a run, ``outputs`` hold results until the next one."""
+    """``inputs`` are arrays to fill before a run, ``outputs`` hold results until the next one.
+
+    Raises BackendError for a plan that was lowered for another backend than ``target``.
+    """
+
+    target: str
 
     def __init__(self, plan: Plan, homes: Homes) -> None:
+        if plan.target != self.target:
+            raise BackendError(f"the plan of {plan.graph.name} was lowered for {plan.target}, not for {self.target}")
         self.plan = plan
         self.arena = aligned(plan.memory.arena)
         self.memory = [self._storage(s, homes) for s in plan.storages]

@@ -12,9 +12,6 @@ import ctypes
 MAX_AXES = 8
 MAX_INPUTS = 16
 
-RUN, SLOW, BAD_INDEX = True, False, 2
-"""What a call without a loss returns; SLOW if the arguments do not fit as they are and nothing was run."""
-
 
 class Input(ctypes.Structure):
     """One argument: what it must be, where its address goes, and memory of the plan's own to convert into."""

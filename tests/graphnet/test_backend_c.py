@@ -180,6 +180,25 @@ def test_the_source_is_c_with_the_users_lines_and_says_the_same_every_time(data,
     assert (tmp_path / "net.c").read_text() == first.source()
 
 
+def test_gradients_are_checked_on_the_c_backend():
+    @gn.model
+    def images(x):
+        x = gn.max_pool2d(gn.relu(gn.layers.conv2d(x, 3, kernel=3)), 2)
+        return gn.layers.dense(gn.flatten(x), 5)
+
+    chosen = np.random.default_rng(0)
+    net = compiled(images, shape=(8, 1, 8, 8))
+    report = net.check_gradients(chosen.normal(size=(8, 1, 8, 8)).astype("float32"), chosen.integers(0, 5, 8))
+    assert max(e.error for e in report.entries) < 1e-5
+
+
+def test_a_plan_of_another_backend_is_refused():
+    """Its scratch would be too small for kernels that it was not made for."""
+    net = compiled(backend="numpy")
+    with pytest.raises(gn.BackendError, match="lowered for numpy, not for c"):
+        compiled().backend.bind(net.plan, net._home_map(net.plan))
+
+
 def test_a_numpy_net_has_no_c_text(tmp_path):
     with pytest.raises(gn.BackendError, match="backend='c'"):
         compiled(backend="numpy").dump(tmp_path / "net.c")
