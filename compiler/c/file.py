@@ -25,7 +25,7 @@ SERIAL = 5
 
 @dataclass(frozen=True)
 class Source:
-    """The text, the storages its table H is to be filled with, how many threads run it, and its parts' names.
+    """The text, the storages its table H is to be filled with, and how many threads run it.
 
     ``pieces`` are the text cut into files that can be compiled at the same time.
     """
@@ -33,7 +33,6 @@ class Source:
     text: str
     table: tuple[Storage, ...]
     threads: int
-    parts: tuple[str, ...]
     pieces: tuple[str, ...]
 
 
@@ -45,9 +44,9 @@ def emit(plan: Plan, threads: int = 1, timed: bool = False, least_work: float = 
     file = _File(plan, threads, least_work)
     if threads > 1 and file.steps.cost * file.repeats < SERIAL * least_work:
         file = _File(plan, 1, least_work)
-    runs, parts = file.runs(timed)
+    runs = file.runs(timed)
     whole = file.assemble(file.functions, runs)
-    return Source(whole, tuple(file.memory.table), file.threads, parts, file.pieces(whole, runs))
+    return Source(whole, tuple(file.memory.table), file.threads, file.pieces(whole, runs))
 
 
 def phases_apart(plan: Plan) -> tuple[str, ...]:
@@ -104,8 +103,8 @@ class _File:
 
     # -- text -----------------------------------------------------------------------------------------
 
-    def runs(self, timed: bool) -> tuple[list[str], tuple[str, ...]]:
-        """Functions that run everything, a phase or a step, with a table of them; and their names."""
+    def runs(self, timed: bool) -> list[str]:
+        """Functions that run everything, a phase or a step, with a table of them."""
         everything = [n for nodes in self._nodes for n in nodes]
         parts: list[tuple[str, list[Node]]] = [("step", everything)]
         for phase in phases_apart(self.plan):
@@ -113,9 +112,9 @@ class _File:
             parts.append((phase, [n for s, nodes in pairs if s.phase == phase for n in nodes]))
         if timed:
             parts += [(f"part{i}", nodes) for i, nodes in enumerate(self._nodes)]
-        names = tuple(name for name, _ in parts)
-        table = f"static void (*const parts[])(struct net *, int) = {{{', '.join(names)}}};\n"
-        return [*(self._runner.write(name, nodes) for name, nodes in parts), table, ENTRY], names
+        names = ", ".join(name for name, _ in parts)
+        table = f"static void (*const parts[])(struct net *, int) = {{{names}}};\n"
+        return [*(self._runner.write(name, nodes) for name, nodes in parts), table, ENTRY]
 
     def assemble(self, functions: Sequence[Function], runs: Sequence[str], elsewhere: Sequence[Function] = ()) -> str:
         """A file of these functions; those ``elsewhere`` are declared, and none is static where there are any."""

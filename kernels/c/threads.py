@@ -6,7 +6,6 @@ import ctypes
 import os
 from pathlib import Path
 
-from graphnet.kernels.c.cache import ToolchainError
 from graphnet.kernels.c.toolchain import Compiler, load
 
 FLAGS = ("-pthread", "-O1")
@@ -24,18 +23,6 @@ void gn_barrier(void);
 int gn_prepare(int threads);
 """
 """Declares what RUNTIME defines."""
-
-POINTERS = """\
-static int (*gn_parallel)(void (*work)(void *argument, int tid), void *argument, int threads);
-static void (*gn_barrier)(void);
-
-void gn_bind(int (*parallel)(void (*)(void *, int), void *, int), void (*barrier)(void))
-{
-    gn_parallel = parallel;
-    gn_barrier = barrier;
-}
-"""
-"""Instead of PROTOTYPES in an object without a pool of its own: it uses the process's once `bind` was called."""
 
 _TYPES = """\
 /* Threads that wait for regions of work; while they are awake a region costs no system call. */
@@ -375,18 +362,6 @@ RUNTIME = "\n".join((_TYPES, PROTOTYPES, _WAITING, _REGION, _POOL))
 def runtime(compiler: Compiler) -> ctypes.CDLL:
     """The process's pool, compiled at first use. Raises ToolchainError."""
     return load(RUNTIME, compiler, FLAGS)
-
-
-def bind(library: ctypes.CDLL, compiler: Compiler, threads: int = 1) -> None:
-    """Give a library that contains POINTERS the process's pool, and the pool ``threads`` threads.
-
-    Raises ToolchainError if it cannot be compiled or the threads cannot be started.
-    """
-    pool = runtime(compiler)
-    error = pool.gn_prepare(threads)
-    if error:
-        raise ToolchainError(f"{threads} threads cannot be started ({os.strerror(error)}): use fewer")
-    library.gn_bind(pool.gn_parallel, pool.gn_barrier)
 
 
 def usable_cores() -> int:
