@@ -11,44 +11,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from graphnet.compiler.merging import Use, place, placed, readers, use
 from graphnet.compiler.record import lookup
-from graphnet.compiler.schedule import (
-    END,
-    Array,
-    Branch,
-    Epilogue,
-    Fused,
-    Instruction,
-    Kernel,
-    Loop,
-    Step,
-    Storage,
-    flat,
-)
+from graphnet.compiler.schedule import Array, Epilogue, Fused, Instruction, Kernel, Loop, Step, Storage
 from graphnet.compiler.strides import reshaped
-
-
-@dataclass(frozen=True)
-class _Use:
-    """Storages a step reads and writes, those of steps inside it included."""
-
-    reads: frozenset[int]
-    writes: frozenset[int]
-
-
-def _use(step: Step) -> _Use:
-    reads: set[int] = set()
-    writes: set[int] = set()
-    for s in flat((step,)):
-        if isinstance(s, Branch):
-            reads.add(s.predicate.storage)
-        elif not isinstance(s, Loop):
-            reads |= {a.storage for a in s.inputs}
-            writes |= {a.storage for a in s.outputs}
-            writes |= {s.scratch.storage} if s.scratch is not None else set()
-    return _Use(frozenset(reads), frozenset(writes))
 
 
 def merge_epilogues(
@@ -61,17 +29,6 @@ def merge_epilogues(
     return _Merger(steps, storages, ops, kept, apart).run(steps)
 
 
-def drop_unused(steps: Sequence[Step], storages: Sequence[Storage], kept: set[int]) -> None:
-    """Give up the memory of temporaries that no step touches any more."""
-    used = set(kept)
-    for step in flat(tuple(steps)):
-        use = _use(step)
-        used |= use.reads | use.writes
-    for s in storages:
-        if s.kind == "temp" and s.id not in used:
-            s.first, s.last = END, -1
-
-
 class _Merger:
     """Merges within each list of steps."""
 
@@ -82,21 +39,12 @@ class _Merger:
         self._apart = apart
         self._ops = ops
         self._kept = kept
-        self._readers: dict[int, int] = {}
-        for step in flat(tuple(steps)):
-            if isinstance(step, Branch):
-                self._count(step.predicate)
-            elif not isinstance(step, Loop):
-                for array in dict.fromkeys(step.inputs):
-                    self._count(array)
-
-    def _count(self, array: Array) -> None:
-        self._readers[array.storage] = self._readers.get(array.storage, 0) + 1
+        self._readers = readers(steps)
 
     def run(self, steps: Sequence[Step]) -> list[Step]:
         """The steps with every product and its elementwise reader merged where that is possible."""
         found = [replace(s, body=tuple(self.run(s.body))) if isinstance(s, Loop) else s for s in steps]
-        uses = [_use(s) for s in found]
+        uses = [use(s) for s in found]
         i = 0
         while i < len(found):
             j = self._reader(found, uses, i)
@@ -104,17 +52,17 @@ class _Merger:
             if merged is None or j is None:
                 i += 1
                 continue
-            at = self._place(uses, i, j)
+            at = place(uses, i, j)
             if at is None:
                 i += 1
                 continue
             other = j if at == i else i
-            found[at] = self._placed(merged, found[at])
-            uses[at] = _use(found[at])
+            found[at] = placed(merged, found[at], self._storages)
+            uses[at] = use(found[at])
             del found[other], uses[other]
         return found
 
-    def _reader(self, steps: Sequence[Step], uses: Sequence[_Use], i: int) -> int | None:
+    def _reader(self, steps: Sequence[Step], uses: Sequence[Use], i: int) -> int | None:
         """The one step after i that reads what the product at i writes."""
         step = steps[i]
         if not isinstance(step, Kernel) or step.op not in self._ops or step.epilogue is not None:
@@ -133,7 +81,7 @@ class _Merger:
             return None
         if self._apart and product.phase != reader.phase:
             return None
-        fused = _as_fused(reader)
+        fused = as_fused(reader)
         out = product.outputs[0]
         where = [i for i, a in enumerate(fused.inputs) if a.storage == out.storage] if fused is not None else []
         if fused is None or len(where) != 1 or not fused.inputs[where[0]].contiguous:
@@ -157,27 +105,8 @@ class _Merger:
         inputs = (*product.inputs, *arrays[len(fused.outputs) :])
         return replace(product, inputs=inputs, outputs=outs, epilogue=epilogue)
 
-    def _place(self, uses: Sequence[_Use], i: int, j: int) -> int | None:
-        """i or j, where the two may be one; None if a step between them forbids both."""
-        between = uses[i + 1 : j]
-        early, late = uses[j], uses[i]
-        if not any(u.writes & (early.reads | early.writes) or u.reads & early.writes for u in between):
-            return i
-        if not any(u.writes & (late.reads | late.writes) or u.reads & late.writes for u in between):
-            return j
-        return None
 
-    def _placed(self, merged: Kernel, at: Step) -> Kernel:
-        """The merged step at a position; lifetimes follow, and the product's own memory is given up."""
-        position = at.position
-        scratch = () if merged.scratch is None else (merged.scratch,)
-        for array in (*merged.inputs, *merged.outputs, *scratch):
-            s = self._storages[array.storage]
-            s.first, s.last = min(s.first, position), max(s.last, position)
-        return replace(merged, position=position, phase=at.phase)
-
-
-def _as_fused(step: Kernel | Fused) -> Fused | None:
+def as_fused(step: Kernel | Fused) -> Fused | None:
     """An elementwise step as a fused program."""
     if isinstance(step, Fused):
         return step

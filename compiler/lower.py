@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from graphnet.compiler.build import item
-from graphnet.compiler.epilogues import drop_unused, merge_epilogues
+from graphnet.compiler.epilogues import merge_epilogues
 from graphnet.compiler.errors import CompileError
 from graphnet.compiler.grouping import hoist_packs, pair_pools
 from graphnet.compiler.ir import NOWHERE, Graph, Node, Type, Where, is_leaf
 from graphnet.compiler.lower_loops import lower_cond, lower_scan
 from graphnet.compiler.memory import plan_memory
+from graphnet.compiler.merging import drop_unused
 from graphnet.compiler.order import PHASES, Order, is_phased, is_view, order, producible
 from graphnet.compiler.program import clashes, fused_program, overlaps, renamed, reuse_operands
 from graphnet.compiler.record import lookup
