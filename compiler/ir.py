@@ -19,6 +19,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 ITEMSIZE = {
@@ -222,6 +223,10 @@ class Graph:
 
     def nodes(self) -> tuple[Node, ...]:
         """Every node needed for the results, inputs before users."""
+        return self._nodes
+
+    @cached_property
+    def _nodes(self) -> tuple[Node, ...]:
         return toposort(self.roots())
 
     def leaves(self) -> tuple[Node, ...]:
@@ -261,7 +266,7 @@ class Graph:
 
 def rebuild(node: Node, inputs: Sequence[Node]) -> Node:
     """``node`` with other inputs of the same types."""
-    if all(a is b for a, b in zip(node.inputs, inputs, strict=True)):
+    if tuple(inputs) == node.inputs:
         return node
     return make(node.op, inputs, node.attrs, node.type, node.where)
 

@@ -32,7 +32,9 @@ def in_bodies(node: Node, function: Callable[[Graph], Graph]) -> Node:
     """The node with ``function`` applied to each graph it holds."""
     from graphnet.compiler.ir import make
 
-    names = BODIES.get(node.op, ())
+    names = BODIES.get(node.op)
+    if names is None:
+        return node
     changed = {name: function(node.attrs[name]) for name in names}
     if all(changed[name] == node.attrs[name] for name in names):
         return node
