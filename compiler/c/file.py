@@ -136,16 +136,14 @@ class _File:
 
     def pieces(self, whole: str, runs: Sequence[str]) -> tuple[str, ...]:
         """The file in two halves of about equal work for a compiler, or as it is where that is little."""
-        weights = [len(f.text) + sum(map(len, f.helpers)) for f in self.functions]
-        if sum(weights) < SPLIT_CHARACTERS:
-            return (whole,)
         # neighbours in the order of their helpers share them
-        order = sorted(range(len(weights)), key=lambda i: (self.functions[i].helpers, i))
-        half, first = 0, []
-        for i in order:
-            if half < sum(weights) / 2:
-                first.append(i)
-                half += weights[i]
+        order = sorted(range(len(self.functions)), key=lambda i: (self.functions[i].helpers, i))
+        ordered = [self.functions[i] for i in order]
+        if _work(ordered) < SPLIT_WORK:
+            return (whole,)
+        more = sum(map(len, runs)) // 2
+        cut = min(range(1, len(order)), key=lambda k: abs(_work(ordered[:k]) + more - _work(ordered[k:])))
+        first = {*order[:cut]}
         one = [f for i, f in enumerate(self.functions) if i in first]
         other = [f for i, f in enumerate(self.functions) if i not in first]
         return self.assemble(one, runs, other), self.assemble(other, (), one)
@@ -172,8 +170,14 @@ class _File:
 
 HIDDEN = '__attribute__((visibility("hidden"))) '
 
-SPLIT_CHARACTERS = 30_000
-"""Text from which on a file is cut in two to be compiled."""
+SPLIT_WORK = 12_000
+"""Work from which on a file is cut in two to be compiled."""
+
+
+def _work(functions: Sequence[Function]) -> int:
+    """A measure of what a compiler has to do: characters of functions, and of helpers once, which are simpler."""
+    code = [f.text.partition("*/")[2] for f in functions]
+    return sum(map(len, code)) + sum(map(len, {h for f in functions for h in f.helpers})) * 2 // 5
 
 
 def _safe(name: str) -> str:
