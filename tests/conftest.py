@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import hypothesis
+import numpy as np
 import pytest
 
 TESTS = Path(__file__).resolve().parent
@@ -143,3 +144,50 @@ def c_backend():
         return CBackend(threads, least_work=0.0)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def together():
+    """`together(backend, asked)`: for each (leaves, arrays, nodes) a function that gives the nodes' values.
+
+    It takes other arrays for the leaves, or none. A backend that compiles gets all that is asked as one graph, so
+    that its compiler starts once. Leaves of equal name, type and array are one, and what is asked twice is done once.
+    """
+    return run_together
+
+
+def run_together(backend, asked):
+    if backend.name == "numpy":
+        return [run for one in asked for run in bound_together(backend, [one])]
+    return bound_together(backend, asked)
+
+
+def bound_together(backend, asked):
+    from graphnet.compiler.compile import compile_graph
+    from graphnet.compiler.ir import Graph, leaf, substitute
+    from graphnet.compiler.passes import Context
+
+    own, places, results = {}, [], {}
+    for leaves, arrays, nodes in asked:
+        keys = [(n, a.tobytes()) for n, a in zip(leaves, arrays, strict=True)]
+        for key, array in zip(keys, arrays, strict=True):
+            own.setdefault(key, (leaf(f"in{len(own)}", "input", key[0].out), array))
+        new = substitute(nodes, {key[0]: own[key][0] for key in keys})
+        names = [results.setdefault(new[n], f"out{len(results)}") for n in nodes]
+        places.append(([own[key][0].attrs["name"] for key in keys], arrays, names))
+    named = tuple((name, node) for node, name in results.items())
+    context = Context(verify=True, target=backend.target)
+    executable = backend.bind(compile_graph(Graph(tuple(n for n, _ in own.values()), named), context), {})
+    for node, array in own.values():
+        np.copyto(executable.inputs[node.attrs["name"]], array)
+
+    def runner(inputs, given, outputs):
+        def run(*arrays):
+            for name, array in zip(inputs, arrays or given, strict=True):
+                np.copyto(executable.inputs[name], array)
+            executable.run()
+            return [executable.outputs[name].copy() for name in outputs]
+
+        return run
+
+    return [runner(*place) for place in places]

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 
 from graphnet.backend import BACKENDS
+from graphnet.compiler.ir import Type, leaf, make
 from graphnet.compiler.ops import REGISTRY
-from graphnet.compiler.record import Sample
+from graphnet.compiler.record import Op, Sample
 
 
 @pytest.fixture(params=sorted(BACKENDS))
-def backend(request):
-    """Each backend in turn."""
+def backend(request, monkeypatch):
+    """Each backend in turn, on one thread."""
+    monkeypatch.setenv("GRAPHNET_THREADS", "1")
     return BACKENDS[request.param]()
 
 
@@ -28,27 +29,38 @@ def reference():
 
 
 @pytest.fixture(scope="session")
-def scalar():
-    """`scalar(expr, names, arrays, dtype)`: a record's C expression on every element, broadcast."""
-    return evaluate_scalar
+def cases_of():
+    """`cases_of(record)`: a case for each sample that the record has, and more."""
+    return lambda record: [Case(record, sample) for sample in all_samples(record)]
 
 
-def pytest_generate_tests(metafunc):
-    """Every record, with the samples it has and those below, with the checks of the module that apply to both."""
-    if {"name", "sample", "check"} <= set(metafunc.fixturenames):
-        cases = [
-            pytest.param(record.name, sample, check, id=f"{record.name}-{i}-{check.__name__[6:]}")
-            for record in list(REGISTRY.values())
-            for i, sample in enumerate(all_samples(record))
-            for check in metafunc.module.checks_of(record, sample)
-        ]
-        metafunc.parametrize(("name", "sample", "check"), cases)
+@dataclass(frozen=True)
+class Case:
+    """One call of an op."""
 
+    record: Op
+    sample: Sample
 
-@pytest.fixture(scope="session")
-def samples_of():
-    """`samples_of(record)`: what the record says exercises it, and more."""
-    return all_samples
+    def __str__(self) -> str:
+        return f"{self.record.name} of {self.sample}"
+
+    def operands(self, dtype):
+        """Arrays for one call: all floats differ from each other and keep away from halves, where rounding jumps."""
+        return operands(self.record, self.sample, dtype)
+
+    def graph(self, arrays):
+        """Leaves for these arrays, and the op's node on them."""
+        leaves = [leaf(f"in{i}", "input", Type(a.shape, a.dtype.name)) for i, a in enumerate(arrays)]
+        return leaves, self.node(leaves)
+
+    def node(self, inputs):
+        attrs = self.sample.attrs
+        return make(self.record.name, inputs, attrs, self.record.infer([n.out for n in inputs], attrs))
+
+    def expected(self, arrays) -> np.ndarray:
+        wide = [a.astype("float64") if a.dtype.kind == "f" else a for a in arrays]
+        with np.errstate(all="ignore"):
+            return np.asarray(REFERENCE[self.record.name](*wide, **self.sample.attrs))
 
 
 # -- samples: empty axes, axes of size 1, axes in the middle, and broadcasts that the records leave out ---------
@@ -128,97 +140,34 @@ def all_samples(record):
     return found
 
 
-# -- the scalar expressions ---------------------------------------------------------------------------------
-
-TOKEN = re.compile(r"\s*(\(T\)|[A-Za-z_]\w*|\d+\.?\d*|&&|\|\||[<>=!]=|[-+*/()<>?:!,])")
-OPERATORS = (("||",), ("&&",), ("==", "!="), ("<", "<=", ">", ">="), ("+", "-"), ("*", "/"))
-FUNCTIONS = {
-    **{name: getattr(np, name) for name in ("exp", "expm1", "log", "log1p", "sqrt", "floor", "ceil")},
-    **{name: getattr(np, name) for name in ("sin", "cos", "tan", "sinh", "cosh", "tanh", "fabs")},
-    **{name: getattr(np, f"arc{name[1:]}") for name in ("asin", "acos", "atan", "asinh", "acosh", "atanh")},
-    "atan2": np.arctan2,
-    "pow": np.power,
-    "nearbyint": np.rint,
-    "erf": math.erf,
-}
-
-
-class Translator:
-    """C to Python, fully bracketed: C's precedence is spelled out and Python's never asked."""
-
-    def __init__(self, text: str) -> None:
-        self.tokens = TOKEN.findall(text)
-        assert "".join(self.tokens) == text.replace(" ", ""), f"unread characters in {text!r}"
-        self.at = 0
-
-    def peek(self) -> str:
-        return self.tokens[self.at] if self.at < len(self.tokens) else ""
-
-    def next(self) -> str:
-        self.at += 1
-        return self.tokens[self.at - 1]
-
-    def expect(self, token: str) -> None:
-        assert self.peek() == token, f"expected {token!r}, found {self.peek()!r} in {self.tokens}"
-        self.at += 1
-
-    def whole(self) -> str:
-        found = self.choice()
-        assert self.at == len(self.tokens), f"stopped at {self.peek()!r} in {self.tokens}"
-        return found
-
-    def choice(self) -> str:
-        test = self.binary(0)
-        if self.peek() != "?":
-            return test
-        self.next()
-        then = self.choice()
-        self.expect(":")
-        return f"({then} if {test} else {self.choice()})"
-
-    def binary(self, level: int) -> str:
-        if level == len(OPERATORS):
-            return self.unary()
-        left = self.binary(level + 1)
-        while self.peek() in OPERATORS[level]:
-            sign = self.next()
-            word = {"&&": "and", "||": "or"}.get(sign, sign)
-            left = f"({left} {word} {self.binary(level + 1)})"
-            left = f"int(bool({left}))" if level < 4 else left
-        return left
-
-    def unary(self) -> str:
-        if self.peek() in ("-", "!", "(T)"):
-            sign = self.next()
-            return {"-": "(-{})", "!": "int(not {})", "(T)": "T({})"}[sign].format(self.unary())
-        return self.primary()
-
-    def primary(self) -> str:
-        token = self.next()
-        if token == "(":
-            found = self.choice()
-            self.expect(")")
-            return f"({found})"
-        if self.peek() != "(":
-            return token
-        self.next()
-        arguments = [self.choice()]
-        while self.peek() == ",":
-            self.next()
-            arguments.append(self.choice())
-        self.expect(")")
-        return f"{token}({', '.join(arguments)})"
-
-
-def evaluate_scalar(expr, names, arrays, dtype):
-    code = compile(Translator(expr).whole(), expr, "eval")
-    known = {**FUNCTIONS, "T": np.dtype(dtype).type, "bool": bool, "int": int}
-    spread = np.broadcast_arrays(*arrays)
-    out = np.empty(spread[0].shape, dtype)
-    for index in np.ndindex(out.shape):
-        values = {name: x[index] for name, x in zip(names, spread, strict=True)}
-        out[index] = eval(code, {"__builtins__": {}}, known | values)
-    return out
+def operands(record: Op, sample: Sample, dtype: str) -> list[np.ndarray]:
+    chosen = np.random.default_rng(len(record.name) + 10 * sum(map(len, sample.shapes)))
+    kinds = [*sample.dtypes, *["float"] * (len(sample.shapes) - len(sample.dtypes))]
+    total = sum(int(np.prod(s)) for s, kind in zip(sample.shapes, kinds, strict=True) if kind == "float")
+    grid = (np.arange(total) + 0.5 + chosen.uniform(-0.3, 0.3, total)) / max(total, 1)
+    pool = chosen.permutation(sample.low + (sample.high - sample.low) * grid)
+    if record.kind == "elementwise":
+        pool = np.where(abs(pool * 2 - np.rint(pool * 2)) < 0.02, pool + 0.013, pool)
+    found = []
+    for shape, kind in zip(sample.shapes, kinds, strict=True):
+        size = int(np.prod(shape))
+        if kind == "float" and dtype == "int32":  # second operands divide and are exponents
+            values = chosen.integers(1 if found else -4, 5, size).astype(dtype)
+        elif kind == "float":
+            values, pool = pool[:size].astype(dtype), pool[size:]
+        elif kind == "bool":
+            values = chosen.integers(0, 2, size).astype(bool)
+        elif kind == "uint64":
+            values = chosen.integers(0, 1 << 32, size, "uint64")
+        elif kind == "inside":  # window positions that padding does not touch
+            values = np.full(size, sample.attrs["kernel"][1], "uint8")
+        elif kind.startswith("index"):
+            rows = int(kind[5:])
+            values = chosen.integers(-rows if size > 1 else 0, rows, size).astype("int32")
+        else:
+            values = chosen.integers(0, int(kind[6:]), size).astype("uint8")
+        found.append(values.reshape(shape))
+    return found
 
 
 # -- arrays -------------------------------------------------------------------------------------------------
