@@ -72,6 +72,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if "data_dir" in getattr(item, "fixturenames", ()):
             item.add_marker("real_data")
+    if hasattr(config, "workerinput"):  # a long test at the end of one worker's list would leave the others waiting
+        items.sort(key=lambda item: item.get_closest_marker("slow") is None)
     on_gpu = [item for item in items if item.get_closest_marker("gpu")]
     if on_gpu and (reason := why_no_gpu()):
         for item in on_gpu:

@@ -309,7 +309,7 @@ def run(*words):
 @pytest.mark.parametrize("count", range(1, 9))
 def test_regions_and_barriers(library, count):
     """Each thread sees what all others wrote before the barrier, in every one of many regions in a row."""
-    assert library.stress(count, 20000 if count <= threads.usable_cores() else 1000) == 0
+    assert library.stress(count, 20000 if count <= threads.usable_cores() else 200) == 0
 
 
 def test_the_number_of_threads_may_change_from_region_to_region(library):
