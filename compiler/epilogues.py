@@ -90,6 +90,8 @@ class _Merger:
             return None
         others = [a for i, a in enumerate(fused.inputs) if i != where[0]]
         full = fused.outputs[0].shape
+        if math.prod(full) != out.size:
+            return None  # the reader repeats the result
         # a convolution's elements are numbered by image, channel and pixel
         flat_shape = out.shape if product.op == "matmul" else (*out.shape[:2], math.prod(out.shape[2:]))
         seen = [_seen(a, full, flat_shape) for a in (*fused.outputs, *others)]
