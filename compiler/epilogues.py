@@ -12,11 +12,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypeGuard
 
 from graphnet.compiler.merging import Use, place, placed, readers, use
 from graphnet.compiler.record import lookup
 from graphnet.compiler.schedule import Array, Epilogue, Fused, Instruction, Kernel, Loop, Step, Storage
 from graphnet.compiler.strides import reshaped
+
+REDUCTIONS = ("sum", "max", "min")
+ROWS = 256
+"""Results of sums over the last axis up to which a reader is done one by one."""
+WAITING_BYTES = 1 << 14
 
 
 def merge_epilogues(
@@ -48,12 +54,16 @@ class _Merger:
         i = 0
         while i < len(found):
             j = self._reader(found, uses, i)
+            if j is not None and self._is_reduction(found[i]):
+                # of several reductions it takes the last: nothing has to wait for the others
+                later = (self._reader(found, uses, k) for k in range(i + 1, j))
+                j = None if j in later else j
             merged = self._merge(found[i], found[j]) if j is not None else None
             if merged is None or j is None:
                 i += 1
                 continue
             at = place(uses, i, j)
-            if at is None:
+            if at is None or (at == j and self._keeps_alive(found[i], found[j])):
                 i += 1
                 continue
             other = j if at == i else i
@@ -70,11 +80,24 @@ class _Merger:
         out = step.outputs[0]
         if step.op == "matmul" and len(out.shape) != 2:
             return None
+        if step.op in REDUCTIONS and out.size > ROWS and _reduces_last(step):
+            return None
         s = self._storages[out.storage]
         whole = out.contiguous and out.nbytes == s.nbytes and not out.terms
         if s.kind != "temp" or s.id in self._kept or self._readers.get(s.id) != 1 or not whole or out.size == 0:
             return None
         return next((j for j in range(i + 1, len(steps)) if s.id in uses[j].reads), None)
+
+    def _is_reduction(self, step: Step) -> TypeGuard[Kernel]:
+        return isinstance(step, Kernel) and step.op in REDUCTIONS
+
+    def _keeps_alive(self, step: Step, reader: Step) -> bool:
+        """Whether much memory that dies with a reduction would have to wait for the reader."""
+        if not self._is_reduction(step):
+            return False
+        held = {a.storage for a in step.inputs}
+        dying = (s for s in self._storages if s.id in held and s.kind == "temp" and s.last < reader.position)
+        return sum(s.nbytes for s in dying) > WAITING_BYTES
 
     def _merge(self, product: Step, reader: Step) -> Kernel | None:
         if not isinstance(product, Kernel) or not isinstance(reader, (Kernel, Fused)):
@@ -93,11 +116,11 @@ class _Merger:
         if math.prod(full) != out.size:
             return None  # the reader repeats the result
         # a convolution's elements are numbered by image, channel and pixel
-        flat_shape = out.shape if product.op == "matmul" else (*out.shape[:2], math.prod(out.shape[2:]))
-        seen = [_seen(a, full, flat_shape) for a in (*fused.outputs, *others)]
-        if any(a is None for a in seen):
+        flat_shape = (*out.shape[:2], math.prod(out.shape[2:])) if product.op == "conv2d" else out.shape
+        found = [seen(a, full, flat_shape) for a in (*fused.outputs, *others)]
+        if any(a is None for a in found):
             return None
-        arrays = [a for a in seen if a is not None]
+        arrays = [a for a in found if a is not None]
         outs = tuple(arrays[: len(fused.outputs)])
         if any(a.storage == o.storage for a in product.inputs for o in outs):
             return None
@@ -106,6 +129,12 @@ class _Merger:
         )
         inputs = (*product.inputs, *arrays[len(fused.outputs) :])
         return replace(product, inputs=inputs, outputs=outs, epilogue=epilogue)
+
+
+def _reduces_last(step: Kernel) -> bool:
+    """Whether a reduction's results come one by one, not in rows that are vectorised."""
+    shape = step.inputs[0].shape if step.prologue is None else step.prologue.shape
+    return max((a for a, n in enumerate(shape) if n != 1), default=-1) in step.attrs["axes"]
 
 
 def as_fused(step: Kernel | Fused) -> Fused | None:
@@ -119,7 +148,7 @@ def as_fused(step: Kernel | Fused) -> Fused | None:
     return Fused(program, step.inputs, step.outputs, (), None, step.where, step.position, step.phase)
 
 
-def _seen(array: Array, full: tuple[int, ...], shape: tuple[int, ...]) -> Array | None:
+def seen(array: Array, full: tuple[int, ...], shape: tuple[int, ...]) -> Array | None:
     """An operand of a program over ``full`` as one of the product's shape, or None where it has no such view."""
     lead = len(full) - len(array.shape)
     strides = (0,) * lead + tuple(0 if n == 1 else s for n, s in zip(array.shape, array.strides, strict=True))

@@ -20,6 +20,7 @@ from graphnet.compiler.memory import plan_memory
 from graphnet.compiler.merging import drop_unused
 from graphnet.compiler.order import PHASES, Order, is_phased, is_view, order, producible
 from graphnet.compiler.program import clashes, fused_program, overlaps, renamed, reuse_operands
+from graphnet.compiler.prologues import merge_prologues
 from graphnet.compiler.record import lookup
 from graphnet.compiler.schedule import END, Array, Fused, Kernel, Plan, Step, Storage
 from graphnet.compiler.strides import contiguous_strides, view
@@ -231,7 +232,10 @@ def lower(graph: Graph, reuse: bool = True, target: Target = NUMPY) -> Plan:
         storage.first, storage.last = min(storage.first, low.position), END
     if target.compiled and reuse:
         kept = {a.storage for a in outputs.values()}
-        steps = merge_epilogues(steps, low.storages, target.epilogues, kept, is_phased(graph))
+        apart = is_phased(graph)
+        steps = merge_epilogues(steps, low.storages, target.epilogues, kept, apart)
+        steps = merge_prologues(steps, low.storages, target, kept, apart)
+        steps = merge_epilogues(steps, low.storages, target.reductions, kept, apart)
         steps = pair_pools(hoist_packs(steps, low.storages, target.packing), low.storages)
         drop_unused(steps, low.storages, kept)
         _rest_scratch(low.storages)

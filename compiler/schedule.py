@@ -94,6 +94,22 @@ class Instruction:
 
 
 @dataclass(frozen=True, slots=True)
+class Prologue:
+    """An elementwise program whose value a reduction takes at each element of ``shape``, and which is not stored.
+
+    The program's operands stand in the place of the kernel's one, the value of its ("out", 0). ``op``, ``where`` and
+    ``position`` are those of the step the program was.
+    """
+
+    program: tuple[Instruction, ...]
+    temps: tuple[str, ...]
+    shape: tuple[int, ...]
+    op: str
+    where: Where
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
 class Epilogue:
     """An elementwise program that takes each finished element of a kernel's result, which is not stored.
 
@@ -125,6 +141,7 @@ class Kernel:
     position: int
     phase: str
     epilogue: Epilogue | None = None
+    prologue: Prologue | None = None
 
 
 @dataclass(frozen=True, slots=True)

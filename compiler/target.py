@@ -16,6 +16,7 @@ from graphnet.kernels.numpy import fused as fused_kernels
 
 Scratch = Callable[[str, Mapping[str, Any], Sequence[Array], Array], int]
 FusedScratch = Callable[[Sequence[str], tuple[int, ...]], int]
+ReducedScratch = Callable[[str, Mapping[str, Any], Sequence[Array], Array, tuple[int, ...]], int]
 Copied = Callable[[str, int, Array], bool]
 
 
@@ -27,6 +28,8 @@ class Target:
     fused_scratch  (dtypes of the temporaries, shape) -> bytes a fused program needs
     copied         (op, position, operand) -> whether an operand must be copied to contiguous memory first
     epilogues      ops whose kernels can run an elementwise program on each element of their result
+    reductions     ops whose kernels can reduce the value of an elementwise program, and run one on each result
+    reduced_scratch (op, attrs, inputs, output, shape) -> bytes of scratch to reduce a program over shape
     packing        (out, left, right) -> panel width and bytes of a product's right operand packed for a loop
     compiled       whether steps are compiled loops: fused and vectorised, with nothing to pay for a call
     """
@@ -37,6 +40,8 @@ class Target:
     copied: Copied
     compiled: bool = False
     epilogues: tuple[str, ...] = ()
+    reductions: tuple[str, ...] = ()
+    reduced_scratch: ReducedScratch = lambda op, attrs, inputs, output, shape: 0
     packing: Packing = lambda out, left, right: (0, 0)
 
 

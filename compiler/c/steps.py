@@ -12,7 +12,8 @@ from graphnet.compiler.errors import BackendError
 from graphnet.compiler.record import REGISTRY, lookup
 from graphnet.compiler.schedule import Array, Epilogue, Fused, Instruction, Kernel
 from graphnet.compiler.strides import contiguous_strides
-from graphnet.kernels.c.nest import Instr, fused, helpers, statements
+from graphnet.kernels.c.nest import Instr, fused, helpers, statements, value_of
+from graphnet.kernels.c.reduction import reduce_of
 from graphnet.kernels.c.table import WRITERS
 from graphnet.kernels.c.view import Epilogue as EpilogueText
 from graphnet.kernels.c.view import Job, Phase, View
@@ -53,6 +54,16 @@ def instr(step: Instruction, dtypes: Mapping[tuple[str, int], str]) -> Instr:
     return Instr(record.expr, record.inputs, step.operands, step.result, dtypes[step.result])
 
 
+def instrs(
+    program: Sequence[Instruction], temps: Sequence[str], ins: Sequence[View], outs: Sequence[View]
+) -> list[Instr]:
+    """A program with scalar expressions and dtypes."""
+    dtypes = {("in", i): v.dtype for i, v in enumerate(ins)}
+    dtypes |= {("out", i): v.dtype for i, v in enumerate(outs)}
+    dtypes |= {("tmp", i): t for i, t in enumerate(temps)}
+    return [instr(i, dtypes) for i in program]
+
+
 def program_of(step: Kernel | Fused) -> list[Instr]:
     """A fused program, or a single elementwise op as a program of one instruction."""
     dtypes = {("in", i): a.dtype for i, a in enumerate(step.inputs)}
@@ -68,10 +79,7 @@ def epilogue_of(epilogue: Epilogue, outs: Sequence[View], ins: Sequence[View]) -
     """What writes the statements for one element of the kernel's result, and the helpers they need."""
     product = replace(outs[0], name="product", dtype=epilogue.dtype)
     operands = [*ins[: epilogue.product], product, *ins[epilogue.product :]]
-    dtypes = {("in", i): v.dtype for i, v in enumerate(operands)}
-    dtypes |= {("out", i): v.dtype for i, v in enumerate(outs)}
-    dtypes |= {("tmp", i): t for i, t in enumerate(epilogue.temps)}
-    program = [instr(i, dtypes) for i in epilogue.program]
+    program = instrs(epilogue.program, epilogue.temps, operands, outs)
     text: EpilogueText = lambda index, value: statements(outs, operands, program, index, {epilogue.product: value})  # noqa: E731
     return text, helpers(outs, operands, program)
 
@@ -93,7 +101,20 @@ def phases(step: Kernel | Fused, outs: Sequence[View], ins: Sequence[View], job:
         return _with_epilogue(step, step.epilogue, outs, ins, job)
     if not isinstance(step, Kernel) or step.op not in WRITERS:
         raise BackendError(f"{step.where}: the C backend has no kernel for {step.op}")
-    return WRITERS[step.op](outs, ins, step.attrs, job)
+    return _kernel(step, outs, ins, job)
+
+
+def _kernel(step: Kernel, outs: Sequence[View], ins: Sequence[View], job: Job) -> list[Phase]:
+    """The phases of a step's kernel, whose operand may be the value of a program."""
+    if step.prologue is None:
+        return WRITERS[step.op](outs, ins, step.attrs, job)
+    shape = step.prologue.shape
+    operand = View("value", outs[0].dtype, shape, contiguous_strides(shape))
+    program = instrs(step.prologue.program, step.prologue.temps, ins, [operand])
+    value = value_of(f"{job.unique}_value", operand, ins, program)
+    first, *rest = reduce_of(step.op, outs, ins, step.attrs, job, value.element, shape)
+    helpers = (*value.helpers, *first.helpers)
+    return [replace(first, helpers=helpers, cost=first.cost + operand.size * value.work), *rest]
 
 
 def _with_epilogue(
@@ -104,7 +125,7 @@ def _with_epilogue(
     product = View("product", epilogue.dtype, epilogue.shape, contiguous_strides(epilogue.shape))
     text, needed = epilogue_of(epilogue, outs, others)
     found = []
-    for phase in WRITERS[step.op]([product], own, step.attrs, replace(job, epilogue=text)):
+    for phase in _kernel(step, [product], own, replace(job, epilogue=text)):
         axes = phase.axes or (None,) * (1 + len(own))
         # the program's arrays have the result's axes
         spread = [axes[0] if v.shape == outs[0].shape else None for v in others]

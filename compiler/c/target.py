@@ -7,7 +7,7 @@ from typing import Any
 
 from graphnet.compiler.schedule import Array
 from graphnet.compiler.target import Target
-from graphnet.kernels.c import gemm
+from graphnet.kernels.c import gemm, reduction
 from graphnet.kernels.c.table import SCRATCH
 from graphnet.kernels.c.tile import targeting
 from graphnet.kernels.c.view import Job, View
@@ -23,6 +23,12 @@ def c_target(threads: int, isa: str) -> Target:
         with targeting(isa):
             return SCRATCH[op](outs, ins, attrs, threads)
 
+    def reduced_scratch(
+        op: str, attrs: Mapping[str, Any], inputs: Sequence[Array], output: Array, shape: tuple[int, ...]
+    ) -> int:
+        ins = [_view(f"in{i}", a) for i, a in enumerate(inputs)]
+        return reduction.reduce_scratch([_view("out0", output)], ins, attrs, threads, shape)
+
     def packing(out: Array, left: Array, right: Array) -> tuple[int, int]:
         ins = [_view("in0", left), _view("in1", right)]
         with targeting(isa):
@@ -36,6 +42,8 @@ def c_target(threads: int, isa: str) -> Target:
         lambda op, position, array: False,
         compiled=True,
         epilogues=("matmul", "conv2d"),
+        reductions=("sum", "max", "min"),
+        reduced_scratch=reduced_scratch,
         packing=packing,
     )
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from math import prod
 
 from graphnet.compiler.ir import Constant, Graph, Node, is_leaf
 from graphnet.compiler.ops.control import bodies
 from graphnet.compiler.order import is_view, order
 from graphnet.compiler.printers.numbering import Region, inner, number, result
 from graphnet.compiler.printers.text import clean, count, literal, shape
-from graphnet.compiler.schedule import Array, Branch, Fused, Kernel, Loop, LoopTerm, Plan, Step, Storage, flat
+from graphnet.compiler.schedule import Array, Branch, Fused, Kernel, Loop, LoopTerm, Plan, Prologue, Step, Storage, flat
 from graphnet.compiler.strides import view
 
 
@@ -90,15 +91,19 @@ def homes_of(plan: Plan) -> Homes:
 
 def _walk(region: Region, nodes: Iterable[Node], steps: Iterable[Step], found: Homes) -> None:
     """Pair nodes with steps; what a step reads tells the buffers that no step of their own tells."""
-    waiting = list(steps)
-    taken = [s for s in waiting if isinstance(s, Kernel) and s.epilogue is not None]
-    pairs = []
+    taken = [s for s in steps if isinstance(s, Kernel) and s.epilogue is not None]
+    waiting: list[tuple[int, Step | Prologue]] = [(s.position, s) for s in steps]
+    waiting += [(p.position, p) for s in steps if isinstance(s, Kernel) and (p := s.prologue) is not None]
+    waiting.sort(key=lambda entry: entry[0])
+    pairs: list[tuple[Node, Step]] = []
     for node in nodes:
         if is_leaf(node) or node.op in ("constant", "concat") or is_view(node):
             continue
-        index = next((i for i, s in enumerate(waiting) if _made_by(s, node)), None)
+        index = next((i for i, (_, s) in enumerate(waiting) if _made_by(s, node)), None)
         if index is not None:
-            pairs.append((node, waiting.pop(index)))
+            _, step = waiting.pop(index)
+            if not isinstance(step, Prologue):  # whose value is nowhere
+                pairs.append((node, step))
         elif (inside := next((s for s in taken if _ends_in(s, node)), None)) is not None:
             taken.remove(inside)
             for i, array in enumerate(inside.outputs):
@@ -106,6 +111,8 @@ def _walk(region: Region, nodes: Iterable[Node], steps: Iterable[Step], found: H
     for node, step in pairs:
         _results(region, node, step, found)
     for node, step in pairs:
+        if isinstance(step, Kernel) and step.prologue is not None:
+            continue
         if isinstance(step, (Kernel, Fused)) and len(step.inputs) == len(node.inputs):
             for operand, array in zip(node.inputs, step.inputs, strict=True):
                 if array.shape == operand.shape:
@@ -120,10 +127,12 @@ def _walk(region: Region, nodes: Iterable[Node], steps: Iterable[Step], found: H
 _STEM = {"matmul_packed": "matmul", "max_pool": "max_pool_index"}
 
 
-def _made_by(step: Step, node: Node) -> bool:
+def _made_by(step: Step | Prologue, node: Node) -> bool:
     """False for the copies and fills that lowering puts between the steps of nodes."""
     if _STEM.get(step.op, step.op) != node.op or step.where != node.where:
         return False
+    if isinstance(step, Prologue):
+        return [prod(step.shape)] == [t.size for t in node.types]
     if isinstance(step, Kernel) and step.epilogue is not None:
         return step.epilogue.shape == node.shape
     return not isinstance(step, Kernel) or step.outputs[0].shape == node.shape

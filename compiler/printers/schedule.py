@@ -71,12 +71,15 @@ class Writer:
         return lines or [f"{indent}   |      nothing"]
 
     def _details(self, step: Kernel | Fused) -> list[str]:
-        """Buffers on one line, or on a line each where that gets long; then the formulas of a fused group."""
+        """Buffers on one line, or on a line each where that gets long; then the formulas of programs."""
         epilogue = step.epilogue if isinstance(step, Kernel) else None
-        own = 0 if isinstance(step, Fused) else len(step.inputs) if epilogue is None else epilogue.own
-        named = isinstance(step, Fused) or epilogue is not None
+        prologue = step.prologue if isinstance(step, Kernel) else None
+        own = len(step.inputs) if epilogue is None else epilogue.own
+        # operands of a kernel without a program of its own are in no formula
+        first = own if isinstance(step, Kernel) and prologue is None else 0
+        named = isinstance(step, Fused) or epilogue is not None or prologue is not None
         results = self._named("out", step.outputs, named, self.buffers.name)
-        literals = [self.buffers.literal(a) if named and i >= own else None for i, a in enumerate(step.inputs)]
+        literals = [self.buffers.literal(a) if i >= first else None for i, a in enumerate(step.inputs)]
         held = [a for a, text in zip(step.inputs, literals, strict=True) if text is None]
         operands = self._named("in", held, named, self.buffers.named)
         if step.scratch is not None:
@@ -84,13 +87,16 @@ class Writer:
         lines = [f"{', '.join(results)} <- {', '.join(operands) or 'nothing'}"]
         if len(lines[0]) > _LONG:
             lines = [*results, *(f"<- {text}" for text in operands)]
-        names = iter(f"in{i}" for i in range(own, len(held)))
-        written = [text if text is not None else next(names) for text in literals[own:]]
+        names = iter(f"in{i}" for i in range(len(held)))
+        written = [text if text is not None else next(names) for text in literals]
         if isinstance(step, Fused):
             lines += formulas(step.program, written)
-        elif epilogue is not None:
-            written.insert(epilogue.product, step.op)
-            lines += formulas(epilogue.program, written)
+        if prologue is not None:
+            *before, value = formulas(prologue.program, written[:own])
+            lines += [*before, f"{step.op} of {value.removeprefix('out0 = ')}"]
+        if epilogue is not None:
+            written.insert(own + epilogue.product, step.op)
+            lines += formulas(epilogue.program, written[own:])
         return lines
 
     def _named(self, kind: str, arrays: Sequence[Array], fused: bool, write: Callable[[Array], str]) -> list[str]:

@@ -21,6 +21,7 @@ from math import prod
 from graphnet.kernels.c.collapse import TILE, Loop, Share, broadcast_strides, index_text, loops_of, share_of, tiled_loop
 from graphnet.kernels.c.expression import functions_of, literal, print_expr
 from graphnet.kernels.c.maths import definitions
+from graphnet.kernels.c.strided import offset
 from graphnet.kernels.c.view import CTYPES, ITEMSIZE, Attrs, Job, Phase, View
 
 Ref = tuple[str, int]
@@ -115,8 +116,8 @@ class _Program:
         """The operands that the printed expression still has: of an integer, x != x is printed as 0."""
         if value.instr is None:
             return []
-        text = value.print(self.dtype_in(value), [f"operand{k}" for k in range(len(value.operands))])
-        return [o for k, o in enumerate(value.operands) if re.search(rf"\boperand{k}\b", text)]
+        text = value.print(self.dtype_in(value), [f"operand{o}" for o in value.operands])
+        return [o for o in value.operands if re.search(rf"\boperand{o}\b", text)]
 
     def text(self, value: _Value) -> str:
         return value.print(self.dtype_in(value), [self.values[o].name for o in value.operands])
@@ -149,14 +150,24 @@ class _Program:
                 value.name = f"t{temporaries}{suffix}"
                 temporaries += 1
 
-    def lines(self, at: Callable[[int], str], given: Mapping[int, str], depths: int) -> list[list[str]]:
-        """Statements for each loop depth. ``at`` is the index text of an operand, outs first; ins have their depth."""
+    @property
+    def work(self) -> float:
+        """Nanoseconds of arithmetic for an element: functions as measured, 0.005 for other operations."""
+        return sum(0.03 if "_from_" in f else _NS.get(f, 6.0) for f in self.functions) + 0.005 * len(self.values)
+
+    def lines(
+        self, at: Callable[[int], str], given: Mapping[int, str], depths: int
+    ) -> tuple[list[list[str]], list[tuple[int, str]]]:
+        """Statements for each loop depth, and the outs' numbers with the text of each one's value.
+
+        ``at`` is the index text of an operand, outs first; ins have their depth.
+        """
         lines: list[list[str]] = [[] for _ in range(depths + 1)]
-        stores: list[str] = []
+        found: list[tuple[int, str]] = []
         for number, value in enumerate(self.values):
             if not value.uses:
                 continue
-            places = [f"{self.outs[k].name}[{at(k)}]" for k, r in enumerate(self.results) if r == number]
+            outs = [k for k, r in enumerate(self.results) if r == number]
             needs = self.needs(value)
             value.depth = max([value.depth, *(self.values[o].depth for o in needs)])
             text = value.name
@@ -164,13 +175,18 @@ class _Program:
                 source = given.get(number) or f"{self.ins[number].name}[{at(len(self.outs) + number)}]"
                 if source != value.name:
                     lines[value.depth].append(f"const {CTYPES[value.dtype]} {value.name} = {source};")
-            elif len(places) == value.uses == 1 and value.depth == depths:
+            elif len(outs) == value.uses == 1 and value.depth == depths:
                 text = self.text(value)
             else:
                 ctype = "_Bool" if value.dtype == "bool" else CTYPES[value.dtype]
                 lines[value.depth].append(f"const {ctype} {value.name} = {self.text(value)};")
-            stores += [f"{place} = {text};" for place in places]
-        lines[depths] += stores
+            found += [(k, text) for k in outs]
+        return lines, found
+
+    def stored(self, at: Callable[[int], str], given: Mapping[int, str], depths: int) -> list[list[str]]:
+        """Statements for each loop depth, the stores of all outs last."""
+        lines, found = self.lines(at, given, depths)
+        lines[depths] += [f"{self.outs[k].name}[{at(k)}] = {text};" for k, text in found]
         return lines
 
 
@@ -190,13 +206,46 @@ def statements(
     found.name(given, [*index, *given.values(), *(v.name for v in (*outs, *ins))])
     places = [i if i.isidentifier() else f"({i})" for i in index]
     strides = [broadcast_strides(v, outs[0].shape) for v in (*outs, *ins)]
-    lines = found.lines(lambda k: index_text(strides[k], places), given, 0)[0]
+    lines = found.stored(lambda k: index_text(strides[k], places), given, 0)[0]
     return "\n".join(("{", *(f"    {line}" for line in lines), "}"))
 
 
 def helpers(outs: Sequence[View], ins: Sequence[View], program: Iterable[Instr]) -> tuple[str, ...]:
     """The definitions at file scope that ``statements`` of this program need."""
     return _Program(outs, ins, program).helpers()
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A program's result where it is not stored: ``element`` gives the C expression at an index.
+
+    The expression calls a function that is the last of ``helpers``; ``work`` is nanoseconds for an element.
+    """
+
+    element: Callable[[Sequence[str]], str]
+    helpers: tuple[str, ...]
+    work: float
+
+
+def value_of(name: str, out: View, ins: Sequence[View], program: Iterable[Instr]) -> Value:
+    """The program of one result as a function ``name``; ``out`` says of which dtype, for indices into which shape.
+
+    Raises ValueError as ``fused`` does.
+    """
+    found = _Program([out], ins, program)
+    used = [k for k in range(len(ins)) if found.values[k].uses]
+    given = {k: f"x{k}" for k in used}
+    found.name(given, ())
+    strides = {k: broadcast_strides(ins[k], out.shape) for k in used}
+    (lines,), ((_, text),) = found.lines(lambda k: "", given, 0)
+    parameters = ", ".join(f"{CTYPES[ins[k].dtype]} {given[k]}" for k in used) or "void"
+    body = "\n".join(f"    {line}" for line in (*lines, f"return {text};"))
+    function = f"GN_INLINE {CTYPES[out.dtype]} {name}({parameters})\n{{\n{body}\n}}\n"
+
+    def element(index: Sequence[str]) -> str:
+        return f"{name}({', '.join(f'{ins[k].name}[{offset(strides[k], index)}]' for k in used)})"
+
+    return Value(element, (*found.helpers(), function), found.work)
 
 
 def fused(outs: Sequence[View], ins: Sequence[View], program: Iterable[Instr], job: Job) -> list[Phase]:
@@ -231,7 +280,7 @@ def _nest(
     def at(operand: int) -> str:
         return index_text([loop.strides[operand] for loop in loops], variables)
 
-    lines = found.lines(at, given, len(heads))
+    lines = found.stored(at, given, len(heads))
     return [
         Phase(
             _body(heads, lines, _stop(loops, share, variables)),
@@ -253,13 +302,12 @@ def _own_axis(view: View, shape: Sequence[int], share: Share) -> int | None:
 
 
 def _nanoseconds(program: _Program, loops: Sequence[Loop]) -> float:
-    """Functions as measured, 0.005 for other arithmetic; memory at 150 bytes/ns, at 25 where no cache holds it."""
+    """Arithmetic, and memory at 150 bytes/ns, at 25 where no cache holds it."""
     elements = prod(loop.size for loop in loops)
     moved = sum(
         ITEMSIZE[v.dtype] for k, v in enumerate((*program.outs, *program.ins)) if loops and loops[-1].strides[k]
     )
-    work = sum(0.03 if "_from_" in f else _NS.get(f, 6.0) for f in program.functions) + 0.005 * len(program.values)
-    return elements * (work + moved / (150 if elements * moved < 1 << 24 else 25))
+    return elements * (program.work + moved / (150 if elements * moved < 1 << 24 else 25))
 
 
 def _variables(count: int, taken: Iterable[str]) -> list[str]:

@@ -10,7 +10,7 @@ depends on shapes and strides only.
     (12800, 93) -> (93,)    16 parts of 800 rows, then 16 rows
     (12800, 93) -> (12800,) each row in 16 lanes
 
-`sum`, `max` and `min` honour an epilogue; so do the forms that reduce an expression, `sum_of` and its kin.
+`sum`, `max` and `min` honour an epilogue; `reduce_of` also takes the expression of what is to be reduced.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from graphnet.kernels.c.strided import (
 )
 from graphnet.kernels.c.view import CTYPES, ITEMSIZE, Attrs, Job, Phase, View
 
-__all__ = ["argmax", "argmin", "cumsum", "max", "min", "reduce_of", "reduce_scratch", "sum", "sum_of"]
+__all__ = ["argmax", "argmin", "cumsum", "max", "min", "reduce_of", "reduce_scratch", "sum"]
 
 _BLOCK = 1024  # elements added up by themselves
 
@@ -256,7 +256,8 @@ def _phase(source: Source, how: Plan, op: str, store: Store, before: str = "") -
     """Its ``axes`` are left to the caller."""
     fold = _fold(op, source.dtype, how.nothing or (how.inward and how.extent < 16))
     outputs = prod(n for a, n in enumerate(source.shape) if a not in source.reduced)
-    cost = traffic_cost(source.size * ITEMSIZE[source.dtype]) + outputs * (3 if how.inward else 0.2)
+    read = len([s for s in source.strides if any(s)])
+    cost = traffic_cost(source.size * read * ITEMSIZE[source.dtype]) + outputs * (3 if how.inward else 0.2)
     style = "copied" if how.nothing else "in lanes" if how.inward else "by columns"
     note = f"{style}, {how.units} parts of axis {how.axis}" if how.way == "part" else style
     body = before + _text(source, how, fold, store)
@@ -340,21 +341,6 @@ def min(outs: Sequence[View], ins: Sequence[View], attrs: Attrs, job: Job) -> li
 
 
 sum_scratch = max_scratch = min_scratch = reduce_scratch
-
-
-def sum_of(
-    outs: Sequence[View],
-    ins: Sequence[View],
-    attrs: Attrs,
-    job: Job,
-    element: Element,
-    shape: tuple[int, ...] | None = None,
-) -> list[Phase]:
-    """Sum of an expression over attrs axes: see `reduce_of`."""
-    return reduce_of("sum", outs, ins, attrs, job, element, shape)
-
-
-sum_of_scratch = reduce_scratch
 
 
 def cumsum(outs: Sequence[View], ins: Sequence[View], attrs: Attrs, job: Job) -> list[Phase]:

@@ -252,7 +252,7 @@ def test_running_sums(run_c, rng):
 
 
 def test_an_expression_is_reduced_without_a_temporary(run_c, rng):
-    """sum_of multiplies on the way, with a broadcast operand; an epilogue takes the results."""
+    """Values are multiplied on the way, with a broadcast operand; an epilogue takes the results."""
     x, scale = rng.integers(-4, 5, (60, 7, 40)).astype("float32"), rng.integers(1, 3, 40).astype("float32")
     for which in ((0,), (2,), (0, 2), (0, 1, 2), (1,)):
         kept = [n for a, n in enumerate(x.shape) if a not in which]
@@ -265,13 +265,13 @@ def test_an_expression_is_reduced_without_a_temporary(run_c, rng):
             def element(index):
                 return f"({strided.at(values, index)} * {strided.at(factors, index[2:])})"
 
-            return reduction.sum_of(outs, ins, attrs, job, element)
+            return reduction.reduce_of("sum", outs, ins, attrs, job, element)
 
         def epilogue(index, value, shape=kept):
             where = " + ".join(f"({i}) * {int(np.prod(shape[a + 1 :]))}" for a, i in enumerate(index)) or "0"
             return f"{{ const float y = {value}; p0[{where}] = 2 * y; }}"
 
-        run_c(writer, [out], [x, scale], attrs, 2, reduction.sum_of_scratch, epilogue)
+        run_c(writer, [out], [x, scale], attrs, 2, reduction.reduce_scratch, epilogue)
         np.testing.assert_array_equal(out, 2 * (x * scale).sum(which))
 
 
