@@ -56,7 +56,7 @@ sanitize: export OPENBLAS_NUM_THREADS := 1
 sanitize: $(STAMP) ## Run the C backend's tests under AddressSanitizer and UBSan (gcc; SANITIZE_CC=... for another)
 	LD_PRELOAD="$$($(or $(SANITIZE_CC),gcc) -print-file-name=libasan.so) $$($(or $(SANITIZE_CC),gcc) -print-file-name=libubsan.so)" \
 	  $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal $(SANITIZED) \
-	  -k "not numpy-" $(ARGS)
+	  --apart -k "not numpy-" $(ARGS)
 
 lint: $(STAMP) ## Check style (ruff), formatting (ruff format) and types (mypy, strict)
 	$(BIN)/ruff check .

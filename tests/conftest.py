@@ -37,6 +37,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="run only the tests that use golden files, and write those files instead of comparing",
     )
+    parser.addoption(
+        "--apart",
+        action="store_true",
+        help="compile each graph of the conformance tests on its own: slow, but each has memory of its own to overrun",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -149,19 +154,19 @@ def c_backend():
 
 
 @pytest.fixture(scope="session")
-def together():
+def together(request):
     """`together(backend, asked)`: for each (leaves, arrays, nodes) a function that gives the nodes' values.
 
     It takes other arrays for the leaves, or none. A backend that compiles gets all that is asked as one graph, so
     that its compiler starts once. Leaves of equal name, type and array are one, and what is asked twice is done once.
     """
-    return run_together
 
+    def make(backend, asked):
+        if backend.name == "numpy" or request.config.getoption("--apart"):
+            return [run for one in asked for run in bound_together(backend, [one])]
+        return bound_together(backend, asked)
 
-def run_together(backend, asked):
-    if backend.name == "numpy":
-        return [run for one in asked for run in bound_together(backend, [one])]
-    return bound_together(backend, asked)
+    return make
 
 
 def bound_together(backend, asked):
