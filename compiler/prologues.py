@@ -58,7 +58,7 @@ class _Merger:
         return found
 
     def _writer(self, steps: Sequence[Step], uses: Sequence[Use], j: int) -> int | None:
-        """The one step before j that writes what the reduction at j takes, if nothing else reads that."""
+        """The step before j that first writes what the reduction at j takes, if nothing else reads that."""
         step = steps[j]
         if not isinstance(step, Kernel) or step.op not in self._target.reductions:
             return None
@@ -67,8 +67,7 @@ class _Merger:
         s = self._storages[step.inputs[0].storage]
         if s.kind != "temp" or s.id in self._kept or self._readers.get(s.id) != 1:
             return None
-        writers = [i for i in range(j) if s.id in uses[i].writes]
-        return writers[0] if len(writers) == 1 else None
+        return next((i for i in range(j) if s.id in uses[i].writes), None)
 
     def _merge(self, writer: Step, reduction: Step) -> Kernel | None:
         if not isinstance(writer, (Kernel, Fused)) or not isinstance(reduction, Kernel):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -72,10 +74,10 @@ def test_a_reader_that_repeats_a_product_does_not_join_it(merged):
 def test_a_reduction_takes_an_expression_instead_of_an_operand(merged, op, shape):
     """Over any axes, short and long, in one stage and in two."""
     x, y = inputs(shape, shape[-1:], dtype="float32")
-    for axes in {(0,), (len(shape) - 1,), tuple(range(len(shape)))}:
-        for keepdims in (False, True):
-            node = b.reduce(op, square(b.sub(x, y)), axes, keepdims)
-            assert merged(node, rtol=1e-5 if op == "sum" else 0) == [f"<{op}"]
+    sets = {(0,), (len(shape) - 1,), tuple(range(len(shape)))}
+    nodes = [b.reduce(op, square(b.sub(x, b.mul(y, float(i)))), axes, bool(i)) for i, axes in enumerate(sorted(sets))]
+    found = merged(*nodes, rtol=1e-5 if op == "sum" else 0)
+    assert [step for step in found if op in step] == [f"<{op}"] * len(sets)
 
 
 def test_an_operand_seen_in_another_order_or_shape_is_no_obstacle(merged):
@@ -112,13 +114,6 @@ def test_what_others_read_is_stored(merged):
     t = square(x)
     assert merged(b.sum_(t, (0,)), b.reduce("max", t, (1,))) == ["square", "sum", "max"]
     assert merged(b.sum_(t, (0,)), t) == ["square", "sum"]
-
-
-def test_a_parameter_that_its_own_reduction_replaces_is_not_read_while_it_is_written(merged):
-    (x,) = inputs((7, 1), role="param")
-    other = leaf("other", "input", Type((7, 7), D))
-    found = merged(updates=[(x, b.sum_(b.mul(x, other), (1,), keepdims=True))])
-    assert found in (["mul", "sum"], ["<sum", "copy"])
 
 
 def test_no_elements(merged):
@@ -170,6 +165,22 @@ def test_a_step_between_decides_where_the_merged_one_stands(c_backend, between, 
     assert [s.position for s in found] == sorted({s.position for s in found})
 
 
+def test_a_reduction_does_not_write_over_what_its_expression_reads(c_backend):
+    """A parameter of one number that the sum of its squares replaces."""
+    storages = [Storage(i, 64, "temp" if i == 1 else "param", "", NOWHERE, 0, 1) for i in range(2)]
+    steps = [step("square", [0], 1, 0), step("sum", [1], 0, 1, axes=(0,), keepdims=False)]
+    found = merge_prologues(steps, storages, c_backend().target, set(), apart=False)
+    assert list(map(shown, found)) == ["square", "sum"]
+
+
+def test_phases_that_are_run_apart_stay_apart(c_backend):
+    storages = [Storage(i, 64, "temp" if i == 1 else "state", "", NOWHERE, 0, 1) for i in range(3)]
+    steps = [step("square", [0], 1, 0), step("sum", [1], 2, 1, axes=(0,), keepdims=False)]
+    steps[1] = replace(steps[1], phase="update")
+    for apart, expected in ((True, ["square", "sum"]), (False, ["<sum"])):
+        assert list(map(shown, merge_prologues(steps, storages, c_backend().target, set(), apart))) == expected
+
+
 # -- reductions that hand their result on -------------------------------------------------------------------
 
 
@@ -215,8 +226,8 @@ def test_a_result_that_is_repeated_or_read_twice_is_stored(merged):
 def test_of_several_results_the_last_is_handed_on(merged):
     """So that no reduction has to move."""
     x, y, z = inputs((6, 4), (5, 4), (7, 4))
-    norms = [b.sum_(square(v), (0, 1)) for v in (x, y, z)]
-    assert merged(b.unary("sqrt", b.add(b.add(*norms[:2]), norms[2]))) == ["<sum", "<sum", "<sum>"]
+    first, second, third = (b.reduce(op, square(v), (0, 1)) for op, v in (("sum", x), ("max", y), ("min", z)))
+    assert merged(b.unary("sqrt", b.add(b.add(first, second), third))) == ["<sum", "<max", "<min>"]
 
 
 @pytest.mark.parametrize(("nbytes", "expected"), [(1 << 10, ["copy", "sum>"]), (1 << 20, ["sum", "copy", "add"])])
