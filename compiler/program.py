@@ -8,6 +8,7 @@ from dataclasses import replace
 from graphnet.compiler.ir import Graph, Node, is_leaf
 from graphnet.compiler.record import lookup
 from graphnet.compiler.schedule import END, Array, Branch, Fused, Instruction, Kernel, Loop, Step, Storage, flat
+from graphnet.compiler.strides import span
 
 Ref = tuple[str, int]
 Rename = Callable[[int], int]
@@ -68,15 +69,19 @@ def clashes(program: Sequence[Instruction], inputs: Sequence[Array], out: Array,
 
 
 def overlaps(a: Array, c: Array) -> bool:
-    """True unless the arrays are known to be apart: other storages, or other slots of one loop's storage."""
-    if a.storage != c.storage:
+    """True unless the arrays are known to be apart in every iteration of the loops that move them."""
+    if a.storage != c.storage or 0 in (a.size, c.size):
         return False
-    if a.offset != c.offset or len(a.terms) != len(c.terms):
+    apart = {c.offset * c.itemsize - a.offset * a.itemsize}
+    moves = [sorted((t.loop, t.modulo, t.stride * x.itemsize, t.shift) for t in x.terms) for x in (a, c)]
+    if [m[:3] for m in moves[0]] != [m[:3] for m in moves[1]]:
         return True
-    return not any(
-        (s.loop, s.stride, s.modulo) == (t.loop, t.stride, t.modulo) and (s.shift - t.shift) % s.modulo
-        for s, t in zip(a.terms, c.terms, strict=True)
-    )
+    for (_, modulo, stride, shift), (*_, other) in zip(*moves, strict=True):
+        # slot (k + other) % modulo is so many slots after (k + shift) % modulo, or before it, once round
+        ahead = (other - shift) % modulo
+        apart = {d + stride * slots for d in apart for slots in {ahead, ahead - modulo if ahead else 0}}
+    (low, high), (first, last) = span(a), span(c)
+    return any(low < last + d and first + d < high for d in apart)
 
 
 def _same_elements(a: Array, c: Array) -> bool:

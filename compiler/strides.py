@@ -55,6 +55,13 @@ def reshaped(array: Array, shape: tuple[int, ...]) -> Array | None:
     return replace(array, shape=shape, strides=tuple(strides))
 
 
+def span(array: Array) -> tuple[int, int]:
+    """Bytes an array reaches below and above its first element."""
+    size = array.itemsize
+    reach = [(n - 1) * s * size for n, s in zip(array.shape, array.strides, strict=True)]
+    return sum(min(r, 0) for r in reach), sum(max(r, 0) for r in reach) + size
+
+
 def view(node: Node, array: Array) -> Array | None:
     """The array of a view node from its operand's, or None where it needs a copy first."""
     a = node.attrs

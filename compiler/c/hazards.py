@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from graphnet.compiler.c.memory import Memory
 from graphnet.compiler.schedule import Array
+from graphnet.compiler.strides import span
 
 Tag = tuple[object, ...] | None
 """What makes two accesses of overlapping memory the same thread's; None is like nothing else."""
@@ -159,13 +160,6 @@ def access(memory: Memory, array: Array, write: bool, axis: int | None, units: i
     if axis is not None and units > 1 and array.shape[axis] % units == 0:
         tag = _windows(memory, array, start, axis, units)
     return Access(space, bytes_low, bytes_high, tag, write, array.nbytes)
-
-
-def span(array: Array) -> tuple[int, int]:
-    """Bytes an array reaches below and above its first element."""
-    size = array.itemsize
-    reach = [(n - 1) * s * size for n, s in zip(array.shape, array.strides, strict=True)]
-    return sum(min(r, 0) for r in reach), sum(max(r, 0) for r in reach) + size
 
 
 def _moves(memory: Memory, loop: int, stride: int, shift: int, modulo: int) -> tuple[int, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graphnet.compiler.c.hazards import Access, Choice, Piece, Repeat, access, place_barriers, span
+from graphnet.compiler.c.hazards import Access, Choice, Piece, Repeat, access, place_barriers
 from graphnet.compiler.c.memory import Memory
 from graphnet.compiler.ir import NOWHERE, Graph
 from graphnet.compiler.schedule import Array, Loop, LoopTerm, MemoryReport, Plan, Storage
@@ -125,7 +125,6 @@ def test_transposed_and_reversed_operands_keep_to_no_windows():
     memory = memory_of(temporary())
     assert access(memory, Array(0, "float32", (10, 20), (1, 10)), False, 0, 10).tag is None
     assert access(memory, Array(0, "float32", (10,), (-1,), 9), False, 0, 10).tag is None
-    assert span(Array(0, "float32", (10,), (-1,), 9)) == (-36, 4)
 
 
 def test_addresses_decide_where_storages_share_memory():
