@@ -4,7 +4,8 @@ Few multiplications are plain loops; a vector times a matrix is sums or dot prod
 all else is register tiles. Operands are read where they lie, whatever their strides, or packed into scratch.
 
 An operand that stays the same in a loop can be packed once before it: ask ``packed_width``, give a buffer of
-``packed_bytes``, write ``pack`` before the loop and ``matmul_packed`` in it.
+``packed_bytes``, write ``pack`` before the loop and ``matmul_packed`` in it. If its columns are in groups of equal
+size, say the gates of an LSTM, the tiles can be, too: the epilogue then has the same column of all groups at once.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from graphnet.kernels.c import gemm_pack
 from graphnet.kernels.c.gemm_dots import LEAST_LINE, Dots, Plain, Sums, few, line
 from graphnet.kernels.c.gemm_pack import Matrix, block
 from graphnet.kernels.c.gemm_tiles import GIGAHERTZ, Plan, Product, Split, Text, choose, is_deep
+from graphnet.kernels.c.nest import INDEPENDENT
+from graphnet.kernels.c.tile import tiles
 from graphnet.kernels.c.view import CTYPES, ITEMSIZE, Attrs, Epilogue, Job, Phase, View
 
 SMALL = 2048
@@ -213,8 +216,13 @@ def matmul(outs: Sequence[View], ins: Sequence[View], attrs: Attrs, job: Job) ->
     if stack.batch:
         lines = _looped(stack, lines, share, [v.name for v in (out, *ins)], bounds)
     cost = kind.cost * stack.entries
-    phases.append(Phase(_text(lines), share.units, share.axes, kind.helpers, cost, kind.note))
+    phases.append(Phase(_text(lines), share.units, share.axes, _helpers(kind, job), cost, kind.note))
     return phases
+
+
+def _helpers(kind: Kind, job: Job) -> tuple[str, ...]:
+    tiles_end = isinstance(kind, Tiles) and job.epilogue is not None
+    return (*kind.helpers, INDEPENDENT) if tiles_end else kind.helpers
 
 
 def _looped(stack: Stack, lines: list[str], share: Share, names: Sequence[str], bounds: tuple[str, str]) -> list[str]:
@@ -233,26 +241,28 @@ def _looped(stack: Stack, lines: list[str], share: Share, names: Sequence[str], 
     return block(f"for (long e = {lo}; e < {hi}; ++e)", heads + lines)
 
 
-def _packing(p: Product, width: int, buffer: str, threads: int) -> Phase:
+def _packing(p: Product, width: int, buffer: str, threads: int, groups: int = 1) -> Phase:
     """The phase that packs the right operand of a product; its units are pieces of panels."""
-    ctype, count = CTYPES[p.dtype], gemm_pack.panels(p.n, width)
+    columns, run = p.n // groups, width // groups
+    ctype, count = CTYPES[p.dtype], gemm_pack.panels(columns, run)
     step = p.k if count >= 4 * threads else max(64, -(-p.k // (4 * threads)))
     pieces = -(-p.k // step)
     units, cost = count * pieces, p.k * p.n * 0.1
-    target, first, depth = f"({ctype} *)({buffer}) + column * {p.k}L", "0", str(p.k)
-    lines = [f"const long column = u * {width};"]
+    target, first, depth = f"({ctype} *)({buffer}) + column * {p.k * groups}L", "0", str(p.k)
+    lines = [f"const long column = u * {run};"]
     if pieces > 1:
         target, first, depth = f"{target} + first * {width}", "first", "depth"
         lines = [
-            f"const long column = u / {pieces} * {width}, first = u % {pieces} * {step};",
+            f"const long column = u / {pieces} * {run}, first = u % {pieces} * {step};",
             f"const long depth = {p.k} - first < {step} ? {p.k} - first : {step};",
         ]
-    lines.append(f"const long start = {gemm_pack.panel_start('column', p.n, width)};")
+    lines.append(f"const long start = {gemm_pack.panel_start('column', columns, run)};")
     lines.append(f"{ctype} *panel = {target};")
-    lines += gemm_pack.panel(p.dtype, p.right, "panel", width, p.n, first, depth)
+    lines += gemm_pack.panel(p.dtype, p.right, "panel", width, p.n, first, depth, groups)
     split = cost >= SERIAL and threads > 1
     head = "for (long u = lo; u < hi; ++u)" if split else f"for (long u = 0; u < {units}; ++u)"
     note = f"packs the right operand in panels of {width}"
+    note += f", {run} columns of each of {groups} groups" if groups > 1 else ""
     return Phase(_text(block(head, lines)), units if split else 1, (), gemm_pack.helpers(p.dtype, p.right), cost, note)
 
 
@@ -262,51 +272,68 @@ def _text(lines: list[str]) -> str:
 
 # -- A right operand that is packed apart from the products
 
+SLOWER = 1.3
+"""By what factor tiles in groups may be slower than the best: what they save is the result stored and read again."""
 
-def _packed(out: View, left: View, right: Matrix, threads: int, width: int) -> Plan:
+
+def _packed(out: View, left: View, right: Matrix, threads: int, width: int, groups: int) -> Plan:
     """The plan of a product of matrices whose rows threads share and whose right operand is packed."""
     (m, n), k = out.shape, left.shape[1]
     result, first = (Matrix(v.name, v.strides[0], v.strides[1]) for v in (out, left))
     split = Split("m", threads) if m >= threads > 1 else Split()
-    return choose(Product(out.dtype, m, n, k, result, first, right), split, width=width)
+    return choose(Product(out.dtype, m, n, k, result, first, right), split, width=width, groups=groups)
 
 
 def packed_width(outs: Sequence[View], ins: Sequence[View], attrs: Attrs, job: Job) -> int:
     """Columns in a panel if right is packed apart, for outs and ins of ``matmul``; 0 if that cannot be done.
 
-    It can for matrices (no leading axes) that are large enough for tiles, with k up to a few thousand.
+    It can for matrices (no leading axes) that are large enough for tiles, with k up to a few thousand; in
+    ``attrs["groups"]``, one if that is left out, if these divide the columns and the vectors of some good tile.
     """
-    (out,), (left, right) = outs, ins
+    (out,), (left, right), groups = outs, ins, attrs.get("groups", 1)
     if len(out.shape) != 2 or len(right.shape) != 2 or 1 in out.shape or out.size * left.shape[1] <= SMALL:
         return 0
-    plan = _packed(out, left, Matrix(right.name, *right.strides), job.threads, -1)
+    matrix = Matrix(right.name, *right.strides)
+    plan = _packed(out, left, matrix, job.threads, -1, 1)
+    if groups > 1:
+        if out.shape[1] % groups or all(nv % groups for _, nv in tiles()):
+            return 0
+        best, plan = plan, _packed(out, left, matrix, job.threads, -1, groups)
+        if plan.cycles > SLOWER * best.cycles:
+            return 0
     return 0 if plan.blocked else plan.width
 
 
-def packed_bytes(right: View, width: int) -> int:
+def packed_bytes(right: View, width: int, groups: int = 1) -> int:
     """Size of the packed operand: a buffer of uint8 that starts at a multiple of 64 bytes."""
     k, n = right.shape
-    return gemm_pack.panels(n, width) * width * k * ITEMSIZE[right.dtype]
+    return gemm_pack.panels(n // groups, width // groups) * width * k * ITEMSIZE[right.dtype]
 
 
 def pack(outs: Sequence[View], ins: Sequence[View], attrs: Attrs, job: Job) -> list[Phase]:
-    """outs[0], uint8, = ins[0] (k, n) in panels of ``attrs["width"]`` columns, for ``matmul_packed``."""
+    """outs[0], uint8, = ins[0] (k, n) in panels of ``attrs["width"]`` columns, for ``matmul_packed``.
+
+    ``attrs["groups"]``, one if that is left out, must divide n and the width.
+    """
     (packed,), (right,) = outs, ins
     k, n = right.shape
     matrix = Matrix(right.name, right.strides[0], right.strides[1])
     product = Product(right.dtype, 1, n, k, matrix, matrix, matrix)
-    return [replace(_packing(product, attrs["width"], packed.name, job.threads), axes=(None, None))]
+    phase = _packing(product, attrs["width"], packed.name, job.threads, attrs.get("groups", 1))
+    return [replace(phase, axes=(None, None))]
 
 
 def matmul_packed(outs: Sequence[View], ins: Sequence[View], attrs: Attrs, job: Job) -> list[Phase]:
     """out (m, n) = left (m, k) @ right, where ins are left and what ``pack`` made of right.
 
     Bit for bit what ``matmul`` gives. One phase; its units are the rows of out and of left, so that steps which
-    share rows the same way need no barrier between them. ``attrs["width"]`` is that of ``pack``. The epilogue is
-    as for ``matmul``; no scratch.
+    share rows the same way need no barrier between them. ``attrs`` are those of ``pack``. The epilogue is as for
+    ``matmul``, but in groups it takes, for i < m and j < n / groups, the elements (i, j), (i, j + n / groups) and
+    so on together; no scratch.
     """
     (out,), (left, packed) = outs, ins
-    kind = Tiles(_packed(out, left, Matrix(packed.name, 0, 1), job.threads, attrs["width"]))
+    matrix = Matrix(packed.name, 0, 1)
+    kind = Tiles(_packed(out, left, matrix, job.threads, attrs["width"], attrs.get("groups", 1)))
     lines = kind.lines(("lo", "hi"), job.epilogue, packed.name)
     units = out.shape[0] if kind.plan.threads > 1 else 1
-    return [Phase(_text(lines), units, (0, 0, None), kind.helpers, kind.cost, kind.note)]
+    return [Phase(_text(lines), units, (0, 0, None), _helpers(kind, job), kind.cost, kind.note)]

@@ -2,6 +2,10 @@
 
 Panel p holds columns first(p) to first(p) + width - 1 of a (k, n) matrix as k rows of ``width`` elements. The last
 panel reaches back so that it is full, too; a matrix narrower than one panel is padded with zeros.
+
+In groups, the matrix is so many of equal size side by side, and a row of a panel the same run of each:
+
+    columns a0 a1 a2 a3 b0 b1 b2 b3, width 4, 2 groups    ->    panels a0 a1 b0 b1 | a2 a3 b2 b3
 """
 
 from __future__ import annotations
@@ -134,23 +138,31 @@ def transpose(dtype: str) -> str:
     )
 
 
-def panel(dtype: str, right: Matrix, target: str, width: int, columns: int, k: str, depth: str) -> list[str]:
+def panel(
+    dtype: str, right: Matrix, target: str, width: int, columns: int, k: str, depth: str, groups: int = 1
+) -> list[str]:
     """Statements that pack ``depth`` rows from row ``k`` on of the panel at column ``start`` to ``target``.
 
-    ``right`` is the operand, ``columns`` how many it has; ``k`` and ``depth`` are C expressions.
+    ``right`` is the operand, ``columns`` how many it has; ``k`` and ``depth`` are C expressions. ``start`` is a
+    column of the first of the groups.
     """
-    count = min(width, columns)
-    lines = [f"memset({target}, 0, sizeof(*{target}) * {depth} * {width});"] if columns < width else []
+    columns, run = columns // groups, width // groups
+    count = min(run, columns)
+    lines = [f"memset({target}, 0, sizeof(*{target}) * {depth} * {width});"] if columns < run else []
+    start, at = ("start", "") if groups == 1 else (f"(start + g * {columns})", f" + g * {run}")
     if right.down == 1:
-        call = f"{transpose_name(dtype)}({count}, {depth}, {right.pointer(k, 'start')}, {right.across}L"
-        return [*lines, f"{call}, {target}, {width});"]
-    row = "d" if k == "0" else f"({k} + d)"
-    return [
-        *lines,
-        f"for (long d = 0; d < {depth}; ++d)",
-        f"    for (long c = 0; c < {count}; ++c)",
-        f"        {target}[d * {width} + c] = {right.element(row, '(start + c)')};",
-    ]
+        call = f"{transpose_name(dtype)}({count}, {depth}, {right.pointer(k, start)}, {right.across}L"
+        copy = [f"{call}, {target}{at}, {width});"]
+    else:
+        row = "d" if k == "0" else f"({k} + d)"
+        copy = [
+            f"for (long d = 0; d < {depth}; ++d)",
+            f"    for (long c = 0; c < {count}; ++c)",
+            f"        {target}[d * {width}{at} + c] = {right.element(row, f'({start} + c)')};",
+        ]
+    if groups > 1:
+        copy = [f"for (long g = 0; g < {groups}; ++g)", *(f"    {line}" for line in copy)]
+    return lines + copy
 
 
 def helpers(dtype: str, right: Matrix) -> tuple[str, ...]:

@@ -66,7 +66,8 @@ class Plan:
 
     ``right`` says where the right operand is read: "place", "shared" (packed
     before, by all threads), "panel" or "block" (each thread packs a panel, or its panels of a block of k, when it
-    needs them). ``depth`` is the length of a block of k.
+    needs them). ``depth`` is the length of a block of k. With ``groups``, of right and of a tile, ``columns`` are
+    those of one.
     """
 
     product: Product
@@ -79,10 +80,16 @@ class Plan:
     depth: int
     threads: int
     cycles: float
+    groups: int = 1
 
     @property
     def width(self) -> int:
         return self.nv * lanes(self.product.dtype)
+
+    @property
+    def run(self) -> int:
+        """Columns of a tile in each group."""
+        return self.width // self.groups
 
     @property
     def blocked(self) -> bool:
@@ -102,7 +109,7 @@ class Plan:
             "place": 0,
             "panel": 1,
             "block": gemm_pack.panels(max(self.columns), self.width),
-            "shared": gemm_pack.panels(self.product.n, self.width),
+            "shared": gemm_pack.panels(self.product.n // self.groups, self.run),
         }
         return count[self.right] * self.depth * self.width
 
@@ -121,7 +128,7 @@ class Plan:
     @property
     def flips(self) -> bool:
         """Whether tiles are transposed on their way to the result."""
-        return self.product.out.across != 1 and self.product.out.down == 1
+        return self.product.out.across != 1 and self.product.out.down == 1 and self.groups == 1
 
     @property
     def tile_name(self) -> str:
@@ -143,6 +150,7 @@ class Plan:
             self.right, "packed before"
         )
         text = f"tiles of {self.mr} x {self.width}, {side}{where}"
+        text += f", {self.run} columns of each of {self.groups} groups" if self.groups > 1 else ""
         return text + (f", k in blocks of {self.depth}" if self.blocked else "")
 
 
@@ -186,14 +194,14 @@ def _store_cycles(p: Product) -> float:
     return p.m * p.n * (1.5 if far or p.out.down != 1 else 0.5)
 
 
-def _plans(p: Product, turned: bool, split: Split, shareable: bool, packed: bool) -> Iterable[Plan]:
+def _plans(p: Product, turned: bool, split: Split, shareable: bool, packed: bool, groups: int) -> Iterable[Plan]:
     """Every way to cut a product that is ``turned`` already, or not; ``packed`` if its right operand is."""
     unit, item, length = ISAS[target()], ITEMSIZE[p.dtype], lanes(p.dtype)
-    rows, columns = split.shares("n" if turned else "m", p.m), split.shares("m" if turned else "n", p.n)
+    rows, columns = split.shares("n" if turned else "m", p.m), split.shares("m" if turned else "n", p.n // groups)
     for mr, nv in tiles():
-        width = nv * length
+        width, run = nv * length, nv // groups * length
         padded = width > p.n
-        if mr > rows[0] or width - length >= columns[0] or (width > columns[0] and not padded):
+        if nv % groups or mr > rows[0] or run - length >= columns[0] or (run > columns[0] and not padded):
             continue
         limit = max(PANEL_BYTES // (width * item), 512)
         depth = p.k if p.k <= limit else -(-p.k // -(-p.k // BLOCK))
@@ -205,27 +213,28 @@ def _plans(p: Product, turned: bool, split: Split, shareable: bool, packed: bool
             where = "block" if depth < p.k and p.right.across == 1 and p.n >= width else where
             times = split.threads if where == "shared" else 1
             packing = p.k * columns[-1] * (0.35 if 1 in (p.right.down, p.right.across) else 1.5) / times
-        count = -(-rows[-1] // mr) * -(-columns[-1] // width)
+        count = -(-rows[-1] // mr) * -(-columns[-1] // run)
         reads = _reads(p, mr, nv, where, rows[-1], depth)
         once = (4 if padded else 2) * mr * nv / unit.loads + 15
         cycles = count * (p.k * tile_cycles(mr, nv) * reads + once) + packing + _store_cycles(p) / split.threads
-        yield Plan(p, turned, mr, nv, rows, columns, where, depth, split.threads, cycles)
+        yield Plan(p, turned, mr, nv, rows, columns, where, depth, split.threads, cycles, groups)
 
 
 @lru_cache(maxsize=1024)
-def _choose(p: Product, split: Split, shareable: bool, width: int, isa: str) -> Plan:
-    found = list(_plans(p, False, split, shareable, width != 0))
+def _choose(p: Product, split: Split, shareable: bool, width: int, groups: int, isa: str) -> Plan:
+    found = list(_plans(p, False, split, shareable, width != 0, groups))
     if not width:
-        found += _plans(p.turned, True, split, shareable, False)
+        found += _plans(p.turned, True, split, shareable, False, 1)
     return min((plan for plan in found if width in (0, -1, plan.width)), key=lambda plan: plan.cycles)
 
 
-def choose(p: Product, split: Split, shareable: bool = True, width: int = 0) -> Plan:
+def choose(p: Product, split: Split, shareable: bool = True, width: int = 0, groups: int = 1) -> Plan:
     """The cheapest plan; ``shareable`` if a phase before may pack the right operand for all threads.
 
-    ``width`` is that of the panels if right is packed already, -1 if it will be in any, 0 if not.
+    ``width`` is that of the panels if right is packed already, -1 if it will be in any, 0 if not; in more than one
+    of ``groups`` it is, each of so many columns, and some tile of the instruction set has whole vectors of each.
     """
-    return _choose(p, split, shareable, width, target())
+    return _choose(p, split, shareable, width, groups, target())
 
 
 class Text:
@@ -237,12 +246,14 @@ class Text:
         """
         self.plan, self.p, self.epilogue, self.scratch = plan, plan.product, epilogue, scratch
         self.ctype, self.width = CTYPES[self.p.dtype], plan.width
-        whole = (("0", str(self.p.m)), ("0", str(self.p.n)))
+        self.columns = self.p.n // plan.groups
+        whole = (("0", str(self.p.m)), ("0", str(self.columns)))
         self.row_bounds = bounds if plan.rows[-1] < self.p.m else whole[0]
-        self.column_bounds = bounds if plan.columns[-1] < self.p.n else whole[1]
+        self.column_bounds = bounds if plan.columns[-1] < self.columns else whole[1]
         self.padded = self.p.n < self.width
         self.overrun = self.padded and plan.right == "place"
-        self.direct = epilogue is None and self.p.out.across == 1 and not self.padded and not plan.blocked
+        stored = epilogue is None and self.p.out.across == 1 and plan.groups == 1
+        self.direct = stored and not self.padded and not plan.blocked
         self.flips = plan.flips
 
     def lines(self) -> list[str]:
@@ -291,9 +302,15 @@ class Text:
     def _columns(self, inner: list[str], stops: bool = True) -> list[str]:
         """The loop over panels; the last reaches back to be full. ``stops`` if inner needs where each ends."""
         if self.padded:
-            return [f"const long column = 0, start = 0, stop = {self.p.n};", *inner]
-        names = ("column", "start", "stop")
-        return steps(names, self.column_bounds, self.p.n, self.width, inner, stops and not self.direct)
+            return [f"const long column = 0, start = 0, stop = {self.columns};", *inner]
+        names, run, done = ("column", "start", "stop"), self.plan.run, self.columns // self.plan.run * self.plan.run
+        if self.plan.groups > 1 and done < self.columns:
+            # what takes groups is long: the last panel has a loop of its own, so that both have constant lengths
+            full = [f"const long start = column, stop = column + {run};", *inner]
+            last = f"const long column = {done}, start = {self.columns - run}, stop = {self.columns};"
+            head = f"for (long column = 0; column < {done}; column += {run})"
+            return [*block(head, full), "{", *(f"    {line}" for line in [last, *inner]), "}"]
+        return steps(names, self.column_bounds, self.columns, run, inner, stops and not self.direct)
 
     def _rows(self, inner: list[str]) -> list[str]:
         """The loop over the rows of a panel; the last tile reaches back over rows that are done."""
@@ -340,7 +357,7 @@ class Text:
         elif plan.right == "place":
             lines = [self._call(depth, k, p.right.pointer(k, "start"), p.right.down, result, add)]
         elif plan.right == "shared":
-            lines = [self._call(depth, k, f"packed + column * {p.k}L", self.width, result, add)]
+            lines = [self._call(depth, k, f"packed + column * {p.k * plan.groups}L", self.width, result, add)]
         else:
             source = "panel" if plan.right == "panel" else self._in_block()
             lines = [self._call(depth, k, source, self.width, result, add)]
@@ -359,15 +376,20 @@ class Text:
                 f"{name}(end - row, stop - column, {source}, {w}, {p.out.pointer('row', 'column')}, {p.out.across}L);"
             ]
         r, c = ("j", "i") if self.plan.turned else ("i", "j")
-        value, lines = f"tile[({r} - top) * {w} + {c} - start]", []
+        groups = range(self.plan.groups)
+        values = [f"tile[({r} - top) * {w} + {f'{g * self.plan.run} + ' if g else ''}{c} - start]" for g in groups]
+        lines = []
         if self.flips:
             name = gemm_pack.transpose_name(p.dtype)
             lines = [f"{name}({self.plan.mr}, {w}, tile, {w}, turned, {self.plan.mr});"]
-            value = f"turned[({c} - start) * {self.plan.mr} + {r} - top]"
+            values = [f"turned[({c} - start) * {self.plan.mr} + {r} - top]"]
         if self.epilogue:
-            body = self.epilogue(("i", "j"), value).splitlines()
+            body = self.epilogue(("i", "j"), *values).splitlines()
         else:
-            body = [f"{p.out.element(r, c)} = {value};"]
+            places = [p.out.element(r, f"({c} + {g * self.columns})" if g else c) for g in groups]
+            body = [f"{place} = {value};" for place, value in zip(places, values, strict=True)]
         loops = [f"for (long {c} = column; {c} < stop; ++{c})", f"for (long {r} = row; {r} < end; ++{r})"]
         outer, innermost = loops if self.flips else loops[::-1]
-        return [*lines, *block(outer, block(innermost, body))]
+        # results may lie in their operands' place, which keeps the compiler from vectorising
+        independent = ["GN_INDEPENDENT"] if self.epilogue else []
+        return [*lines, *block(outer, [*independent, *block(innermost, body)])]

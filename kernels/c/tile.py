@@ -133,7 +133,9 @@ def micro(
     Needs ``vectors()`` before it. With 8 x 3 vectors of AVX-512 it runs at the peak of the machine.
     """
     ctype, vector, width = CTYPES[dtype], vector_type(dtype), lanes(dtype, isa)
-    extra = "".join(f", long {s}" for s in dict.fromkeys((ai, ak, bk, ti)) if isinstance(s, str))
+    used = (ak, bk) if mr == 1 else (ai, ak, bk, ti)
+    named = [s for s in dict.fromkeys((ai, ak, bk, ti)) if isinstance(s, str)]
+    extra = "".join(f", long {s}" + ("" if s in used else " __attribute__((unused))") for s in named)
     v = vector.upper()
     at = [[f"{v}(t + {plus(times(i, ti), j * width)})" for j in range(nv)] for i in range(mr)]
     zero = [", ".join(f"c{i}_{j} = {{0}}" for j in range(nv)) for i in range(mr)]

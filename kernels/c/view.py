@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, Protocol
 
 CTYPES = {
     "float32": "float",
@@ -19,8 +19,14 @@ CTYPES = {
 }
 ITEMSIZE = {"float32": 4, "float64": 8, "int32": 4, "int64": 8, "uint8": 1, "uint32": 4, "uint64": 8, "bool": 1}
 
-Epilogue = Callable[[Sequence[str], str], str]
-"""(index variables, one for each axis of the result; the value there) -> statements that use or store it."""
+
+class Epilogue(Protocol):
+    """(index variables, one for each axis of the result; the value there) -> statements that use or store it.
+
+    A product in groups has a value for each group, and indices of the columns of one.
+    """
+
+    def __call__(self, index: Sequence[str], /, *values: str) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
