@@ -117,7 +117,7 @@ class _Merger:
             return None  # the reader repeats the result
         # a convolution's elements are numbered by image, channel and pixel
         flat_shape = (*out.shape[:2], math.prod(out.shape[2:])) if product.op == "conv2d" else out.shape
-        found = [seen(a, full, flat_shape) for a in (*fused.outputs, *others)]
+        found = [seen_as(a, full, flat_shape) for a in (*fused.outputs, *others)]
         if any(a is None for a in found):
             return None
         arrays = [a for a in found if a is not None]
@@ -125,7 +125,7 @@ class _Merger:
         if any(a.storage == o.storage for a in product.inputs for o in outs):
             return None
         epilogue = Epilogue(
-            fused.program, fused.temps, len(product.inputs), where[0], out.shape, out.dtype, reader.op, reader.where
+            fused.program, fused.temps, len(product.inputs), (where[0],), out.shape, out.dtype, reader.op, reader.where
         )
         inputs = (*product.inputs, *arrays[len(fused.outputs) :])
         return replace(product, inputs=inputs, outputs=outs, epilogue=epilogue)
@@ -148,8 +148,8 @@ def as_fused(step: Kernel | Fused) -> Fused | None:
     return Fused(program, step.inputs, step.outputs, (), None, step.where, step.position, step.phase)
 
 
-def seen(array: Array, full: tuple[int, ...], shape: tuple[int, ...]) -> Array | None:
-    """An operand of a program over ``full`` as one of the product's shape, or None where it has no such view."""
+def seen_as(array: Array, full: tuple[int, ...], shape: tuple[int, ...]) -> Array | None:
+    """An operand of a program over ``full`` as an array of a shape of as many, or None where it has no such view."""
     lead = len(full) - len(array.shape)
     strides = (0,) * lead + tuple(0 if n == 1 else s for n, s in zip(array.shape, array.strides, strict=True))
     spread = replace(array, shape=full, strides=strides)

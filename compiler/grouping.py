@@ -13,8 +13,8 @@ from graphnet.compiler.ir import Type
 from graphnet.compiler.schedule import Array, Kernel, Loop, Step, Storage, flat
 from graphnet.compiler.strides import contiguous_strides
 
-Packing = Callable[[Array, Array, Array], tuple[int, int]]
-"""(out, left, right) -> columns of a panel and bytes of a product's packed right operand, 0 for not at all."""
+Packing = Callable[[Array, Array, Array, int], tuple[int, int]]
+"""(out, left, right, groups) -> columns of a panel and bytes of a product's packed right operand, 0 for not at all."""
 
 
 def hoist_packs(steps: Sequence[Step], storages: list[Storage], packing: Packing) -> list[Step]:
@@ -46,10 +46,10 @@ def _packing(step: Step, written: set[int], packing: Packing) -> tuple[int, int]
     right = step.inputs[1]
     if right.terms or right.storage in written:
         return 0, 0
-    return packing(_product(step), step.inputs[0], right)
+    return packing(as_stored(step), step.inputs[0], right, 1)
 
 
-def _product(step: Kernel) -> Array:
+def as_stored(step: Kernel) -> Array:
     """The result as the product's own kernel would store it."""
     dtype = step.epilogue.dtype if step.epilogue is not None else step.outputs[0].dtype
     return replace(step.outputs[0], dtype=dtype)

@@ -13,6 +13,7 @@ from dataclasses import replace
 from graphnet.compiler.build import item
 from graphnet.compiler.epilogues import merge_epilogues
 from graphnet.compiler.errors import CompileError
+from graphnet.compiler.gates import merge_gates
 from graphnet.compiler.grouping import hoist_packs, pair_pools
 from graphnet.compiler.ir import NOWHERE, Graph, Node, Type, Where, is_leaf
 from graphnet.compiler.lower_loops import lower_cond, lower_scan
@@ -236,7 +237,9 @@ def lower(graph: Graph, reuse: bool = True, target: Target = NUMPY) -> Plan:
         steps = merge_epilogues(steps, low.storages, target.epilogues, kept, apart)
         steps = merge_prologues(steps, low.storages, target, kept, apart)
         steps = merge_epilogues(steps, low.storages, target.reductions, kept, apart)
-        steps = pair_pools(hoist_packs(steps, low.storages, target.packing), low.storages)
+        steps = hoist_packs(steps, low.storages, target.packing)
+        steps = merge_gates(steps, low.storages, target.packing, kept)
+        steps = pair_pools(steps, low.storages)
         drop_unused(steps, low.storages, kept)
         _rest_scratch(low.storages)
     if reuse:

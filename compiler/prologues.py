@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from graphnet.compiler.epilogues import as_fused, seen
+from graphnet.compiler.epilogues import as_fused, seen_as
 from graphnet.compiler.merging import Use, place, placed, readers, use
 from graphnet.compiler.schedule import Array, Fused, Kernel, Loop, Prologue, Step, Storage
 from graphnet.compiler.target import Target
@@ -113,7 +113,7 @@ def _views(inputs: Sequence[Array], out: Array, operand: Array) -> tuple[Array, 
         return None
     found = []
     for array in inputs:
-        there = seen(array, out.shape, turned)
+        there = seen_as(array, out.shape, turned)
         if there is None:
             return None
         back = tuple(there.strides[order.index(a)] for a in range(len(order)))

@@ -113,15 +113,15 @@ class Prologue:
 class Epilogue:
     """An elementwise program that takes each finished element of a kernel's result, which is not stored.
 
-    The kernel's operands are the first ``own`` inputs of the step; the program's follow, without its operand
-    number ``product``, which is the result (``shape``, ``dtype``). The step's outputs are the program's. ``op`` and
-    ``where`` are those of the step the program was.
+    The kernel's operands are the first ``own`` inputs of the step; the program's follow, without its operands
+    number ``products``, which are the result (``shape``, ``dtype``), or the parts of equal size that its columns
+    are cut into. The step's outputs are the program's. ``op`` and ``where`` are those of the step the program was.
     """
 
     program: tuple[Instruction, ...]
     temps: tuple[str, ...]
     own: int
-    product: int
+    products: tuple[int, ...]
     shape: tuple[int, ...]
     dtype: str
     op: str

@@ -30,7 +30,7 @@ class Target:
     epilogues      ops whose kernels can run an elementwise program on each element of their result
     reductions     ops whose kernels can reduce the value of an elementwise program, and run one on each result
     reduced_scratch (op, attrs, inputs, output, shape) -> bytes of scratch to reduce a program over shape
-    packing        (out, left, right) -> panel width and bytes of a product's right operand packed for a loop
+    packing        (out, left, right, groups) -> panel width and bytes of a product's right operand packed for a loop
     compiled       whether steps are compiled loops: fused and vectorised, with nothing to pay for a call
     """
 
@@ -42,7 +42,7 @@ class Target:
     epilogues: tuple[str, ...] = ()
     reductions: tuple[str, ...] = ()
     reduced_scratch: ReducedScratch = lambda op, attrs, inputs, output, shape: 0
-    packing: Packing = lambda out, left, right: (0, 0)
+    packing: Packing = lambda out, left, right, groups: (0, 0)
 
 
 def _numpy_scratch(op: str, attrs: Mapping[str, Any], inputs: Sequence[Array], output: Array) -> int:

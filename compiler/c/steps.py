@@ -76,11 +76,16 @@ def program_of(step: Kernel | Fused) -> list[Instr]:
 
 
 def epilogue_of(epilogue: Epilogue, outs: Sequence[View], ins: Sequence[View]) -> tuple[EpilogueText, tuple[str, ...]]:
-    """What writes the statements for one element of the kernel's result, and the helpers they need."""
+    """What writes the statements for one element of the program, and the helpers they need."""
     product = replace(outs[0], name="product", dtype=epilogue.dtype)
-    operands = [*ins[: epilogue.product], product, *ins[epilogue.product :]]
+    operands = list(ins)
+    for place in sorted(epilogue.products):
+        operands.insert(place, product)
     program = instrs(epilogue.program, epilogue.temps, operands, outs)
-    text: EpilogueText = lambda index, value: statements(outs, operands, program, index, {epilogue.product: value})  # noqa: E731
+
+    def text(index: Sequence[str], /, *values: str) -> str:
+        return statements(outs, operands, program, index, dict(zip(epilogue.products, values, strict=True)))
+
     return text, helpers(outs, operands, program)
 
 

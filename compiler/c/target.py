@@ -29,11 +29,11 @@ def c_target(threads: int, isa: str) -> Target:
         ins = [_view(f"in{i}", a) for i, a in enumerate(inputs)]
         return reduction.reduce_scratch([_view("out0", output)], ins, attrs, threads, shape)
 
-    def packing(out: Array, left: Array, right: Array) -> tuple[int, int]:
+    def packing(out: Array, left: Array, right: Array, groups: int) -> tuple[int, int]:
         ins = [_view("in0", left), _view("in1", right)]
         with targeting(isa):
-            width = gemm.packed_width([_view("out0", out)], ins, {}, Job(threads=threads))
-            return width, gemm.packed_bytes(ins[1], width) if width else 0
+            width = gemm.packed_width([_view("out0", out)], ins, {"groups": groups}, Job(threads=threads))
+            return width, gemm.packed_bytes(ins[1], width, groups) if width else 0
 
     return Target(
         "c",

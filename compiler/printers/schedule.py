@@ -95,8 +95,10 @@ class Writer:
             *before, value = formulas(prologue.program, written[:own])
             lines += [*before, f"{step.op} of {value.removeprefix('out0 = ')}"]
         if epilogue is not None:
-            written.insert(own + epilogue.product, step.op)
-            lines += formulas(epilogue.program, written[own:])
+            taken = written[own:]
+            for group, place in sorted(enumerate(epilogue.products), key=lambda pair: pair[1]):
+                taken.insert(place, f"{step.op}[{group}]" if len(epilogue.products) > 1 else step.op)
+            lines += formulas(epilogue.program, taken)
         return lines
 
     def _named(self, kind: str, arrays: Sequence[Array], fused: bool, write: Callable[[Array], str]) -> list[str]:
