@@ -18,6 +18,7 @@ import networkx as nx
 import pytest
 
 from graphnet.compiler import build as b
+from graphnet.compiler.c import c_target
 from graphnet.compiler.ir import Constant, Graph, Node, Type, Where, leaf, make, session
 from graphnet.compiler.lower import lower
 from graphnet.compiler.ops.control import cond, scan
@@ -173,6 +174,23 @@ def test_outputs_are_found_where_the_plan_puts_them() -> None:
     homes, refs = homes_of(plan), number(plan.graph).refs
     for name, node in plan.graph.outputs:
         assert homes[refs[node]].array == plan.outputs[name]
+
+
+def test_a_reduction_shows_the_expression_it_takes_and_what_takes_its_result() -> None:
+    """The value that is stored nowhere has no buffer; that of a like node of the same line keeps its own."""
+    x, y = (leaf(name, "input", Type((4, 5), F)) for name in "xy")
+    with b.at(at(9, "net/norm_1")):
+        merged, stored = b.unary("square", x), b.unary("square", y)
+        norm, total = b.unary("sqrt", b.sum_(merged, (0, 1))), b.sum_(stored, (0,))
+    plan = lower(Graph((x, y), (("norm", norm), ("total", total), ("stored", stored))), target=c_target(1, "avx2"))
+    assert [line.strip() for line in schedule.listing(plan).splitlines() if "sum of" in line or "out0 =" in line] == [
+        "sum of square(in0)",
+        "out0 = sqrt(sum)",
+    ]
+    homes, refs = homes_of(plan), number(plan.graph).refs
+    assert refs[merged] not in homes
+    assert homes[refs[stored]].array == plan.outputs["stored"]
+    assert homes[refs[norm]].array == plan.outputs["norm"]
 
 
 def test_json_is_read_back_as_the_same_graph() -> None:
