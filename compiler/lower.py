@@ -17,6 +17,7 @@ from graphnet.compiler.gates import merge_gates
 from graphnet.compiler.grouping import hoist_packs, pair_pools
 from graphnet.compiler.ir import NOWHERE, Graph, Node, Type, Where, is_leaf
 from graphnet.compiler.lower_loops import lower_cond, lower_scan
+from graphnet.compiler.many import merge_many
 from graphnet.compiler.memory import plan_memory
 from graphnet.compiler.merging import drop_unused
 from graphnet.compiler.order import PHASES, Order, is_phased, is_view, order, producible
@@ -246,6 +247,8 @@ def lower(graph: Graph, reuse: bool = True, target: Target = NUMPY) -> Plan:
         rename = reuse_operands(steps, low.storages)
         steps = [renamed(step, rename) for step in steps]
         outputs = {n: replace(a, storage=rename(a.storage)) for n, a in outputs.items()}
+    if target.compiled and reuse:
+        steps = merge_many(steps, low.storages)
     memory = plan_memory(low.storages, reuse)
     phases = tuple(p for p in PHASES if any(s.phase == p for s in steps))
     return Plan(graph, tuple(steps), tuple(low.storages), leaves, outputs, memory, phases, target.name)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
-from graphnet.compiler.schedule import END, Branch, Fused, Kernel, Loop, Step, Storage, flat
+from graphnet.compiler.schedule import END, Branch, Fused, Kernel, Loop, Many, Step, Storage, flat
+
+Merged = TypeVar("Merged", bound=Kernel | Fused | Many)
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ def place(uses: Sequence[Use], i: int, j: int) -> int | None:
     return None
 
 
-def placed(merged: Kernel | Fused, at: Step, storages: Sequence[Storage]) -> Kernel | Fused:
+def placed(merged: Merged, at: Step, storages: Sequence[Storage]) -> Merged:
     """The merged step in the place of ``at``; the lifetimes of what it touches follow."""
     scratch = () if merged.scratch is None else (merged.scratch,)
     for array in (*merged.inputs, *merged.outputs, *scratch):

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from graphnet.compiler.ir import Graph, Node, is_leaf
 from graphnet.compiler.record import lookup
-from graphnet.compiler.schedule import END, Array, Branch, Fused, Instruction, Kernel, Loop, Step, Storage, flat
+from graphnet.compiler.schedule import END, Array, Branch, Fused, Instruction, Kernel, Loop, Many, Step, Storage, flat
 from graphnet.compiler.strides import span
 
 Ref = tuple[str, int]
 Rename = Callable[[int], int]
+Leaf = TypeVar("Leaf", bound=Kernel | Fused)
 
 
 def fused_program(body: Graph) -> tuple[tuple[Instruction, ...], tuple[str, ...]]:
@@ -99,7 +101,7 @@ def reuse_operands(steps: Sequence[Step], storages: list[Storage]) -> Rename:
         return storage
 
     for step in flat(tuple(steps)):
-        if isinstance(step, (Loop, Branch)):
+        if isinstance(step, (Many, Loop, Branch)):
             continue
         for index, out in enumerate(step.outputs):
             s = storages[out.storage]
@@ -136,8 +138,13 @@ def renamed(step: Step, find: Rename) -> Step:
     def fix(array: Array) -> Array:
         return replace(array, storage=find(array.storage))
 
+    def leaf(step: Leaf) -> Leaf:
+        return replace(step, inputs=tuple(map(fix, step.inputs)), outputs=tuple(map(fix, step.outputs)))
+
     if isinstance(step, Loop):
         return replace(step, body=tuple(renamed(s, find) for s in step.body))
+    if isinstance(step, Many):
+        return replace(step, members=tuple(leaf(m) for m in step.members))
     if isinstance(step, Branch):
         return replace(
             step,
@@ -145,4 +152,4 @@ def renamed(step: Step, find: Rename) -> Step:
             then=tuple(renamed(s, find) for s in step.then),
             orelse=tuple(renamed(s, find) for s in step.orelse),
         )
-    return replace(step, inputs=tuple(map(fix, step.inputs)), outputs=tuple(map(fix, step.outputs)))
+    return leaf(step)

@@ -3,6 +3,7 @@
 Storage   a block of memory with a lifetime in schedule positions; temporaries get an arena offset
 Array     shape, strides and offset (in elements) on a storage; loop terms move it with an iteration
 Kernel    one op on arrays          Fused   an elementwise program over one index space
+Many      equal fused programs on arrays of several sizes, in one pass
 Loop      steps run ``length`` times  Branch  one of two step lists, by a predicate
 """
 
@@ -160,6 +161,36 @@ class Fused:
 
 
 @dataclass(frozen=True, slots=True)
+class Many:
+    """Fused steps of one program in one pass over the elements of all: an optimiser's update of every parameter.
+
+    The ``members`` are independent of each other and keep the positions they had. Their inputs of the numbers
+    ``shared`` are one and the same element; all their other arrays are contiguous and as large as their outputs.
+    """
+
+    members: tuple[Fused, ...]
+    shared: tuple[int, ...]
+    where: Where
+    position: int
+    phase: str
+    op: str = "many"
+
+    @property
+    def inputs(self) -> tuple[Array, ...]:
+        """The shared operands, then those of each member."""
+        first = tuple(self.members[0].inputs[i] for i in self.shared)
+        return first + tuple(a for m in self.members for i, a in enumerate(m.inputs) if i not in self.shared)
+
+    @property
+    def outputs(self) -> tuple[Array, ...]:
+        return tuple(a for m in self.members for a in m.outputs)
+
+    @property
+    def scratch(self) -> Array | None:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
 class Loop:
     """``length`` iterations of ``body``; ``id`` is what loop terms refer to."""
 
@@ -185,7 +216,7 @@ class Branch:
     op: str = "cond"
 
 
-Step = Kernel | Fused | Loop | Branch
+Step = Kernel | Fused | Many | Loop | Branch
 
 
 def flat(steps: tuple[Step, ...]) -> Iterator[Step]:

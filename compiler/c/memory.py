@@ -103,7 +103,11 @@ class Memory:
             return Operand(view, "")
         const = "" if written else "const "
         ctype = f"{const}{CTYPES[array.dtype]}"
-        return Operand(view, f"{ctype} *restrict {own} = ({ctype} *)({address});")
+        return Operand(view, f"{ctype} *restrict {own} = {self.pointer(array, written)};")
+
+    def pointer(self, array: Array, written: bool) -> str:
+        """The array's first element as a pointer of its own type."""
+        return f"({'' if written else 'const '}{CTYPES[array.dtype]} *)({self.address(array)})"
 
 
 def _used(plan: Plan) -> Iterator[int]:

@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from graphnet.compiler.c.hazards import Access, Piece, access
-from graphnet.compiler.c.memory import Memory
+from graphnet.compiler.c.many import operands_of
+from graphnet.compiler.c.memory import Memory, Operand
 from graphnet.compiler.errors import BackendError
 from graphnet.compiler.record import REGISTRY, lookup
-from graphnet.compiler.schedule import Array, Epilogue, Fused, Instruction, Kernel
+from graphnet.compiler.schedule import Array, Epilogue, Fused, Instruction, Kernel, Many
 from graphnet.compiler.strides import contiguous_strides
+from graphnet.kernels.c.many import many
 from graphnet.kernels.c.nest import Instr, fused, helpers, statements, value_of
 from graphnet.kernels.c.reduction import reduce_of
 from graphnet.kernels.c.table import WRITERS
@@ -149,20 +151,30 @@ class Steps:
         self._names: dict[str, int] = {}
         self.cost = 0.0
 
-    def functions(self, step: Kernel | Fused, number: int, comment: Sequence[str]) -> list[Function]:
+    def functions(self, step: Kernel | Fused | Many, number: int, comment: Sequence[str]) -> list[Function]:
         """One function a phase; ``comment`` stands above the first."""
-        operands = self._memory.operands(step.outputs, step.inputs)
-        views = [o.view for o in operands]
-        declared = [o.declaration for o in operands if o.declaration]
-        n = len(step.outputs)
         job = Job(threads=self._threads, unique=f"s{number}")
-        made = phases(step, views[:n], views[n:], job)
+        operands, made = self._made(step, job)
+        declared = [o.declaration for o in operands if o.declaration]
         found = []
         for index, phase in enumerate(made):
             name = self._name(f"s{number}{chr(ord('a') + index) if len(made) > 1 else ''}")
             head = [*comment, phase.note] if index == 0 else [phase.note]
             found.append(self._function(name, step, phase, declared, [h for h in head if h], len(made) == 1, number))
         return found
+
+    def _made(self, step: Kernel | Fused | Many, job: Job) -> tuple[list[Operand], list[Phase]]:
+        """The operands a step's functions name, and its phases."""
+        if isinstance(step, Many):
+            operands, members = operands_of(step, self._memory)
+            views = [o.view for o in operands]
+            first = step.members[0]
+            n = len(first.outputs)
+            return operands, many(views[:n], views[n:], program_of(first), members, job)
+        operands = self._memory.operands(step.outputs, step.inputs)
+        views = [o.view for o in operands]
+        n = len(step.outputs)
+        return operands, phases(step, views[:n], views[n:], job)
 
     def _name(self, wanted: str) -> str:
         """A name of its own: what is done in front of a loop has the position of the loop's first step."""
@@ -172,7 +184,7 @@ class Steps:
     def _function(
         self,
         name: str,
-        step: Kernel | Fused,
+        step: Kernel | Fused | Many,
         phase: Phase,
         declared: Sequence[str],
         comment: Sequence[str],
@@ -212,7 +224,7 @@ class Steps:
         )
 
     def _accesses(
-        self, step: Kernel | Fused, phase: Phase, parallel: bool, alone: bool, number: int
+        self, step: Kernel | Fused | Many, phase: Phase, parallel: bool, alone: bool, number: int
     ) -> tuple[Access, ...]:
         arrays: list[tuple[Array, bool]] = [*((a, True) for a in step.outputs), *((a, False) for a in step.inputs)]
         axes = phase.axes or (None,) * len(arrays)

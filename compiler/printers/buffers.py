@@ -8,7 +8,7 @@ are found where they are read, and views follow from their operands.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from graphnet.compiler.ir import Constant, Graph, Node, is_leaf
@@ -16,7 +16,20 @@ from graphnet.compiler.ops.control import bodies
 from graphnet.compiler.order import is_view, order
 from graphnet.compiler.printers.numbering import Region, inner, number, result
 from graphnet.compiler.printers.text import clean, count, literal, shape
-from graphnet.compiler.schedule import Array, Branch, Fused, Kernel, Loop, LoopTerm, Plan, Prologue, Step, Storage, flat
+from graphnet.compiler.schedule import (
+    Array,
+    Branch,
+    Fused,
+    Kernel,
+    Loop,
+    LoopTerm,
+    Many,
+    Plan,
+    Prologue,
+    Step,
+    Storage,
+    flat,
+)
 from graphnet.compiler.strides import view
 
 
@@ -91,17 +104,15 @@ def homes_of(plan: Plan) -> Homes:
 
 def _walk(region: Region, nodes: Iterable[Node], steps: Iterable[Step], found: Homes) -> None:
     """Pair nodes with steps; what a step reads tells the buffers that no step of their own tells."""
-    taken = [s for s in steps if isinstance(s, Kernel) and s.epilogue is not None]
-    waiting: list[tuple[int, Step | Prologue]] = [(s.position, s) for s in steps]
-    waiting += [(p.position, p) for s in steps if isinstance(s, Kernel) and (p := s.prologue) is not None]
-    waiting.sort(key=lambda entry: entry[0])
+    waiting = _as_made(steps)
+    taken = [s for s in waiting if isinstance(s, Kernel) and s.epilogue is not None]
     pairs: list[tuple[Node, Step]] = []
     for node in nodes:
         if is_leaf(node) or node.op in ("constant", "concat") or is_view(node):
             continue
-        index = next((i for i, (_, s) in enumerate(waiting) if _made_by(s, node)), None)
+        index = next((i for i, s in enumerate(waiting) if _made_by(s, node)), None)
         if index is not None:
-            _, step = waiting.pop(index)
+            step = waiting.pop(index)
             if not isinstance(step, Prologue):  # whose value is nowhere
                 pairs.append((node, step))
         elif (inside := next((s for s in taken if _ends_in(s, node)), None)) is not None:
@@ -121,6 +132,19 @@ def _walk(region: Region, nodes: Iterable[Node], steps: Iterable[Step], found: H
     for node, step in pairs:
         for part, body, inside_steps in _parts(region, node, step):
             _walk(part, order(body).nodes, inside_steps, found)
+
+
+def _as_made(steps: Iterable[Step]) -> list[Step | Prologue]:
+    """The steps, prologues and members of passes over many, in the order in which nodes made them."""
+    found: list[tuple[int, Step | Prologue]] = []
+    for step in steps:
+        if isinstance(step, Many):
+            found += [(m.position, replace(m, position=step.position)) for m in step.members]
+        else:
+            found.append((step.position, step))
+        if isinstance(step, Kernel) and step.prologue is not None:
+            found.append((step.prologue.position, step.prologue))
+    return [step for _, step in sorted(found, key=lambda pair: pair[0])]
 
 
 # Steps of compiled backends that carry out more than the node they stem from.

@@ -8,10 +8,15 @@ from collections.abc import Sequence
 from graphnet.compiler.ir import Where
 from graphnet.compiler.passes.pipeline import Context, PassRun
 from graphnet.compiler.printers.text import Places, clean, count, plural
-from graphnet.compiler.schedule import Branch, Fused, Loop, Plan, Step, flat
+from graphnet.compiler.schedule import Branch, Fused, Loop, Many, Plan, Step, flat
 
 _REASON = re.compile(r"(?P<name>[^:]+): (?P<file>.*?):(?P<line>\d+): (?P<why>.*)", re.DOTALL)
-_SEVERAL = {"fused group": "fused groups", "loop": "loops", "branch": "branches"}
+_SEVERAL = {
+    "fused group": "fused groups",
+    "loop": "loops",
+    "branch": "branches",
+    "pass over several": "passes over several",
+}
 
 
 def explain(context: Context, plan: Plan, times: bool = False) -> str:
@@ -58,6 +63,7 @@ def _plan(plan: Plan) -> list[str]:
         "fused group": [s for s in steps if isinstance(s, Fused)],
         "loop": [s for s in steps if isinstance(s, Loop)],
         "branch": [s for s in steps if isinstance(s, Branch)],
+        "pass over several": [s for s in steps if isinstance(s, Many)],
     }
     held = [plural(len(found), what, _SEVERAL[what]) for what, found in kinds.items() if found]
     inside = sum(len(s.program) for s in steps if isinstance(s, Fused))

@@ -15,7 +15,7 @@ from graphnet.compiler.ir import Type, Where
 from graphnet.compiler.printers.buffers import Buffers
 from graphnet.compiler.printers.expression import formulas
 from graphnet.compiler.printers.text import Places, attributes, clean, count, plural, several, shape
-from graphnet.compiler.schedule import Array, Branch, Fused, Kernel, Loop, Plan, Step, flat
+from graphnet.compiler.schedule import Array, Branch, Fused, Kernel, Loop, Many, Plan, Step, flat
 
 _LONG = 110
 
@@ -43,7 +43,8 @@ class Writer:
 
     def __init__(self, plan: Plan) -> None:
         self.buffers = Buffers(plan)
-        self.places = Places(s.where for s in flat(plan.steps))
+        steps = [m for s in flat(plan.steps) for m in (s, *(s.members if isinstance(s, Many) else ()))]
+        self.places = Places(s.where for s in steps)
 
     def step(self, step: Step, indent: str) -> list[str]:
         """The lines of one step, those of its body indented."""
@@ -55,6 +56,8 @@ class Writer:
             lines = [self._head(step.position, f"if {predicate}", step.where, indent)]
             lines += [*self._body(step.then, indent), f"{indent}     else"]
             return [*lines, *self._body(step.orelse, indent)]
+        if isinstance(step, Many):
+            return self._many(step, indent)
         options = [] if isinstance(step, Fused) else _options(step)
         what = " ".join([step.op, *options, _types(step.outputs)])
         return [
@@ -63,8 +66,11 @@ class Writer:
         ]
 
     def _head(self, position: int, what: str, where: Where, indent: str) -> str:
+        return f"{indent}{position:4} {what}{self._place(where)}"
+
+    def _place(self, where: Where) -> str:
         scope = f" {clean(where.scope)}" if where.scope else ""
-        return f"{indent}{position:4} {what}{self.places.at(where) or (scope and ' ')}{scope}"
+        return f"{self.places.at(where) or (scope and ' ')}{scope}"
 
     def _body(self, steps: Iterable[Step], indent: str) -> list[str]:
         lines = [line for step in steps for line in self.step(step, f"{indent}   | ")]
@@ -100,6 +106,29 @@ class Writer:
                 taken.insert(place, f"{step.op}[{group}]" if len(epilogue.products) > 1 else step.op)
             lines += formulas(epilogue.program, taken)
         return lines
+
+    def _many(self, step: Many, indent: str) -> list[str]:
+        """What all members share and the formulas, then a line for each member's own buffers."""
+        first = step.members[0]
+        literals = [self.buffers.literal(a) if i in step.shared else None for i, a in enumerate(first.inputs)]
+        numbers = iter(f"in{i}" for i in range(len(first.inputs)))
+        names = [text if text is not None else next(numbers) for text in literals]
+        shared = [i for i in step.shared if literals[i] is None]
+        # what is updated where it lies is named as a result
+        over = {i: k for i, a in enumerate(first.inputs) for k, o in enumerate(first.outputs) if a == o}
+        own = [i for i in range(len(first.inputs)) if i not in (*step.shared, *over)]
+        lines = [f"<- {names[i]} {self.buffers.named(first.inputs[i])}" for i in shared]
+        lines += [f"<- {', '.join(f'{names[i]} [out{k}]' for i, k in over.items())}"] if over else []
+        lines += formulas(first.program, names)
+        for m in step.members:
+            results = self._named("out", m.outputs, True, self.buffers.name)
+            read = [f"{names[i]} {self.buffers.name(m.inputs[i])}" for i in own]
+            buffers = f"{', '.join(results)} <- {', '.join(read) or 'nothing'}"
+            lines.append(f"{shape(m.outputs[0].shape)} {buffers}{self._place(m.where)}")
+        elements = count(sum(m.outputs[0].size for m in step.members))
+        types = several(a.dtype for a in first.outputs)
+        what = f"{step.op} {len(step.members)} updates of {elements} elements, {types}"
+        return [self._head(step.position, what, step.where, indent), *(f"{indent}       {line}" for line in lines)]
 
     def _named(self, kind: str, arrays: Sequence[Array], fused: bool, write: Callable[[Array], str]) -> list[str]:
         return [f"{kind}{i} {write(a)}" if fused else write(a) for i, a in enumerate(arrays)]

@@ -80,7 +80,7 @@ class _Value:
         return print_expr(self.instr.expr, dict(zip(self.instr.names, operands, strict=True)), dtype_in, self.dtype)
 
 
-class _Program:
+class Program:
     """A program with a value of its own for each assignment; ``results`` are the numbers of the outs' values."""
 
     def __init__(self, outs: Sequence[View], ins: Sequence[View], program: Iterable[Instr]) -> None:
@@ -202,7 +202,7 @@ def statements(
     Ins in ``given`` are not loaded; their value is that expression. The block needs ``helpers`` of the program.
     """
     given = given or {}
-    found = _Program(outs, ins, program)
+    found = Program(outs, ins, program)
     found.name(given, [*index, *given.values(), *(v.name for v in (*outs, *ins))])
     places = [i if i.isidentifier() else f"({i})" for i in index]
     strides = [broadcast_strides(v, outs[0].shape) for v in (*outs, *ins)]
@@ -212,7 +212,7 @@ def statements(
 
 def helpers(outs: Sequence[View], ins: Sequence[View], program: Iterable[Instr]) -> tuple[str, ...]:
     """The definitions at file scope that ``statements`` of this program need."""
-    return _Program(outs, ins, program).helpers()
+    return Program(outs, ins, program).helpers()
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +232,7 @@ def value_of(name: str, out: View, ins: Sequence[View], program: Iterable[Instr]
 
     Raises ValueError as ``fused`` does.
     """
-    found = _Program([out], ins, program)
+    found = Program([out], ins, program)
     used = [k for k in range(len(ins)) if found.values[k].uses]
     given = {k: f"x{k}" for k in used}
     found.name(given, ())
@@ -266,7 +266,7 @@ def _nest(
         raise ValueError("an elementwise program takes what would be its epilogue as further instructions")
     if not prod(shape):
         return []
-    found = _Program(outs, ins, program)
+    found = Program(outs, ins, program)
     found.name(given, (v.name for v in (*outs, *ins)))
     strides = [broadcast_strides(v, shape) for v in (*outs, *ins)]
     loops = loops_of(shape, strides, len(outs))
@@ -287,7 +287,7 @@ def _nest(
             share.units,
             tuple(_own_axis(v, shape, share) for v in (*outs, *(v for k, v in enumerate(ins) if k not in given))),
             (*found.helpers(), INDEPENDENT) if loops else found.helpers(),
-            _nanoseconds(found, loops),
+            nanoseconds(found, loops),
             " x ".join(str(loop.size) for loop in loops) + (" in tiles" if tiled is not None else ""),
         )
     ]
@@ -301,7 +301,7 @@ def _own_axis(view: View, shape: Sequence[int], share: Share) -> int | None:
     return own if own >= 0 and view.shape[own] == shape[share.axis] else None
 
 
-def _nanoseconds(program: _Program, loops: Sequence[Loop]) -> float:
+def nanoseconds(program: Program, loops: Sequence[Loop]) -> float:
     """Arithmetic, and memory at 150 bytes/ns, at 25 where no cache holds it."""
     elements = prod(loop.size for loop in loops)
     moved = sum(

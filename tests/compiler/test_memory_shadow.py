@@ -20,7 +20,7 @@ from graphnet.compiler.c import c_target
 from graphnet.compiler.compile import compile_graph
 from graphnet.compiler.passes import PIPELINE, Context
 from graphnet.compiler.record import REGISTRY
-from graphnet.compiler.schedule import Branch, Fused, Kernel, Loop
+from graphnet.compiler.schedule import Branch, Fused, Kernel, Loop, Many
 from graphnet.compiler.target import NUMPY
 from graphnet.train import Run
 
@@ -78,7 +78,7 @@ class Shadow:
             for target, place in zip(written, places, strict=True):
                 source = self.cells(a)
                 shared = np.isin(source, place).any()
-                may = isinstance(step, Fused) or step.epilogue is not None or _in_place(step.op)
+                may = isinstance(step, (Fused, Many)) or step.epilogue is not None or _in_place(step.op)
                 same = source.size == place.size and (source == place).all()
                 assert not shared or (may and same), f"{step.op} at {step.position} overwrites what it reads"
                 assert not shared or target.storage == a.storage
