@@ -285,7 +285,7 @@ def reduce_of(
         return []
     source = _source(ins, attrs, shape, out.dtype, element)
     keep = [a for a in range(len(shape)) if attrs["keepdims"] or a not in attrs["axes"]]
-    targets = [tuple(out.strides[keep.index(a)] if a in keep else 0 for a in range(len(shape)))]
+    targets = [tuple(0 if a in attrs["axes"] else out.strides[keep.index(a)] for a in range(len(shape)))]
 
     def store(index: Index, value: str) -> str:
         place = [index[a] for a in keep]

@@ -158,6 +158,14 @@ def test_long_reductions_for_any_threads(run_c, rng, op):
             np.testing.assert_array_equal(a, b)
 
 
+def test_axes_that_are_kept_as_one_need_no_more_memory_than_axes_that_go(run_c, rng):
+    """The strides of a kept axis of size 1 say nothing about how to walk it."""
+    x = rng.integers(-9, 9, (6, 8, 10)).astype("float32")
+    cases = [axes("sum", x, 0, 1, 2, keepdims=keep) for keep in (True, False)]
+    batch(run_c, cases)
+    check(cases)
+
+
 def test_a_long_sum_is_as_exact_as_pairwise_summation(run_c):
     """A hundredth, three million times: one float32 accumulator would be off by percents."""
     x = np.full(3_000_000, 0.01, "float32")
