@@ -115,3 +115,28 @@ def index_text(strides: Sequence[int], variables: Sequence[str]) -> str:
             sign = "-" if stride < 0 else "+"
             text = f"{text} {sign} {term}" if text else f"{'-' * (stride < 0)}{term}"
     return text or "0"
+
+
+def own_axis(view: View, shape: Sequence[int], share: Share) -> int | None:
+    """The view's axis that is divided as the units are."""
+    if share.axis is None or share.units == 1:
+        return None
+    own = share.axis - (len(shape) - len(view.shape))
+    return own if own >= 0 and view.shape[own] == shape[share.axis] else None
+
+
+def stop_of(loops: Sequence[Loop], share: Share, variables: Sequence[str]) -> list[str]:
+    """The end of a share whose last unit may be smaller than the others."""
+    if share.units == 1 or loops[share.loop].size == share.units * share.factor:
+        return []
+    size, name = loops[share.loop].size, variables[share.loop]
+    return [f"const long {name}_stop = hi * {share.factor} < {size} ? hi * {share.factor} : {size};"]
+
+
+def bounds_of(loops: Sequence[Loop], share: Share, number: int, name: str) -> tuple[str, str]:
+    """Where loop ``number`` of a share begins and ends; ``stop_of`` defines what the text may need."""
+    if share.units == 1 or number != share.loop:
+        return "0", str(loops[number].size)
+    if loops[number].size != share.units * share.factor:
+        return f"lo * {share.factor}", f"{name}_stop"
+    return ("lo", "hi") if share.factor == 1 else (f"lo * {share.factor}", f"hi * {share.factor}")

@@ -115,7 +115,8 @@ def _extreme(dtype: str, low: bool, few: bool) -> Fold:
     return Fold(ctype, limit(dtype, not low), f"{name}({{}}, {{}})", helpers=(helper,))
 
 
-def _fold(op: str, dtype: str, few: bool) -> Fold:
+def fold_of(op: str, dtype: str, few: bool) -> Fold:
+    """How a "sum", "max" or "min" goes; ``few`` if not many are compared at once."""
     return _sum(dtype) if op == "sum" else _extreme(dtype, op == "min", few)
 
 
@@ -243,6 +244,19 @@ def _columns(source: Source, how: Plan, fold: Fold, store: Store) -> str:
     return loop(inner.var, 0, inner.size, body, block) if block < inner.size else body
 
 
+def fold_row(
+    op: str, dtype: str, size: int, element: Callable[[str], str], store: Callable[[str], str]
+) -> tuple[str, tuple[str, ...]]:
+    """Statements that reduce the elements 0 to size - 1 in lanes, and the helpers they need.
+
+    The variables i0, k, l, lane and sum are theirs.
+    """
+    row = Dim((0,), size)
+    source = Source((size,), frozenset((0,)), (), lambda index: element(index[0]), dtype)
+    fold = fold_of(op, dtype, size < 16)
+    return _row(source, Plan([], [row], row), fold, lambda index, value: store(value)), fold.helpers
+
+
 # -- writers ------------------------------------------------------------------------------------------------------
 
 
@@ -254,7 +268,7 @@ def _source(ins: Sequence[View], attrs: Attrs, shape: tuple[int, ...], dtype: st
 
 def _phase(source: Source, how: Plan, op: str, store: Store, before: str = "") -> Phase:
     """Its ``axes`` are left to the caller."""
-    fold = _fold(op, source.dtype, how.nothing or (how.inward and how.extent < 16))
+    fold = fold_of(op, source.dtype, how.nothing or (how.inward and how.extent < 16))
     outputs = prod(n for a, n in enumerate(source.shape) if a not in source.reduced)
     read = len([s for s in source.strides if any(s)])
     cost = traffic_cost(source.size * read * ITEMSIZE[source.dtype]) + outputs * (3 if how.inward else 0.2)

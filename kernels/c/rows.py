@@ -1,0 +1,127 @@
+"""Programs over rows as C: softmax, its logarithm, cross-entropy and layer norm in one pass over memory.
+
+    m = max x                    for (long i = lo; i < hi; ++i) {
+    e = exp(x - m)                   const float *restrict row1 = in0 + 1000 * i;
+    s = sum e             ->         n0 = the maximum of row1, in lanes
+    y = e / s                        for (long j = 0; j < 1000; ++j)  b0[j] = gn_expf(row1[j] - n0);
+                                     n1 = the sum of b0, in lanes
+                                     for (long j = 0; j < 1000; ++j)  row0[j] = b0[j] / n1;
+
+A row stays in the first cache from its first loop to its last. Rows of few columns are done side by side: those
+of a block are turned, so that the loops over a block's rows are the inner ones, and turned back where they are stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+from graphnet.kernels.c.collapse import own_axis
+from graphnet.kernels.c.nest import Ref
+from graphnet.kernels.c.reduction import fold_row
+from graphnet.kernels.c.row_program import Reduce, RowInstrs, RowProgram
+from graphnet.kernels.c.row_text import RowText
+from graphnet.kernels.c.rows_beside import Beside
+from graphnet.kernels.c.strided import indent
+from graphnet.kernels.c.view import CTYPES, ITEMSIZE, Job, Phase, View
+
+SHORT = 32
+"""Columns below which rows are done side by side."""
+STACK_BYTES = 1 << 16
+"""The most that a function keeps of its rows."""
+
+
+def rows(
+    outs: Sequence[View], ins: Sequence[View], program: RowInstrs, shape: tuple[int, ...], job: Job
+) -> list[Phase]:
+    """The program on every row of ``shape``, whose last axis are the columns; see `RowProgram` for the operands.
+
+    An out may be the same view as an in: a row is read before it is written. Raises ValueError for programs that
+    do not fit their operands and for empty shapes.
+    """
+    if not prod(shape) or job.epilogue is not None:
+        raise ValueError(f"rows of shape {shape}: empty, or with an epilogue, which further instructions would be")
+    found = _writer(RowProgram(outs, ins, program, shape), job.threads)
+    axes = tuple(own_axis(v, shape, found.share) for v in (*outs, *ins))
+    return [Phase(found.body(), found.share.units, axes, found.helpers(), found.cost(), found.note())]
+
+
+def kept_bytes(outs: Sequence[View], ins: Sequence[View], program: RowInstrs, shape: tuple[int, ...]) -> int:
+    """Bytes on the stack that the program needs; more than STACK_BYTES are too many."""
+    return _writer(RowProgram(outs, ins, program, shape), 1).stack_bytes()
+
+
+def _writer(program: RowProgram, threads: int) -> RowText:
+    beside = 1 < program.columns < SHORT and prod(program.shape[:-1]) > 1
+    return (Beside if beside else _Along)(program, threads)
+
+
+class _Along(RowText):
+    """Row after row; the inner loops go along the columns."""
+
+    style = "in lanes"
+
+    def __init__(self, program: RowProgram, threads: int) -> None:
+        super().__init__(program, threads)
+        self.space = (program.columns,)
+        # what goes to an out in its own loop is read again from there
+        self.kept = [r for r in program.made if r in program.kept and not self._lies_in_out(r)]
+
+    def _lies_in_out(self, ref: Ref) -> bool:
+        own = ref[0] == "out" and self.program.stored[ref[1]] == self.program.stage[ref]
+        return own and self.strides_of(ref)[-1] == 1
+
+    def stack_bytes(self) -> int:
+        return sum(self.program.columns * ITEMSIZE[self.program.dtype[r]] for r in self.kept)
+
+    def buffers(self) -> list[str]:
+        return [f"{self.views[r].ctype} {self.views[r].name}[{self.program.columns}] GN_ALIGNED;" for r in self.kept]
+
+    def row(self) -> list[str]:
+        p = self.program
+        self.views = {ref: View(f"b{n}", p.dtype[ref], self.space, (1,)) for n, ref in enumerate(self.kept)}
+        for ref in [*(r for r in p.kept if r not in self.kept), *(r for r in self.ins if p.wide[r])]:
+            self.views[ref] = self._at(ref)
+        rest = [r for r in self.ins if r not in self.views and r not in self.texts]
+        lines = [line for r in rest for line in self._number(r, f"{self.bases[r]}[0]")]
+        for stage in range(p.stages):
+            for instr in p.narrow(stage):
+                lines += self._number(instr.result, p.printed(instr, [self.texts[o] for o in instr.operands]))
+            lines += self._loop(stage)
+            for r in p.reductions:
+                lines += self._reduced(r) if p.stage[r.operand] == stage else []
+        return lines
+
+    def _at(self, ref: Ref) -> View:
+        """An operand's row."""
+        return View(self.bases[ref], self.program.dtype[ref], self.space, (self.strides_of(ref)[-1],))
+
+    def _number(self, ref: Ref, value: str) -> list[str]:
+        """The declaration of a number of the row, and its store if it is an out."""
+        self.texts[ref] = name = self.numbered()
+        return [f"const {self.ctype(ref)} {name} = {value};", *self._stored(ref)]
+
+    def _stored(self, ref: Ref) -> list[str]:
+        return [f"{self.bases[ref]}[0] = {self.texts[ref]};"] if self.plain_out(ref) else []
+
+    def _loop(self, stage: int) -> list[str]:
+        targets = [(r, self.views[r]) for r in self.kept if self.program.stage[r] == stage]
+        targets += [(("out", i), self._at(("out", i))) for i, loop_ in self.program.stored.items() if loop_ == stage]
+        if not targets:
+            return []
+        j = self.column
+        block = self.assigned(targets, self.program.instructions(stage), [j])
+        return ["GN_INDEPENDENT", f"for (long {j} = 0; {j} < {self.program.columns}; ++{j}) {block}"]
+
+    def _reduced(self, r: Reduce) -> list[str]:
+        name = self.numbered()
+        text, helpers = fold_row(
+            r.op,
+            r.dtype,
+            self.program.columns,
+            lambda index: self.element(r.operand, [index]),
+            lambda value: f"{name} = {value};",
+        )
+        self.folds += helpers
+        self.texts[r.result] = name
+        return [f"{CTYPES[r.dtype]} {name};", "{", indent(text), "}", *self._stored(r.result)]
