@@ -16,10 +16,9 @@ from typing import TypeGuard
 
 from graphnet.compiler.merging import Use, place, placed, readers, use
 from graphnet.compiler.record import lookup
-from graphnet.compiler.schedule import Array, Epilogue, Fused, Instruction, Kernel, Loop, Step, Storage
-from graphnet.compiler.strides import reshaped
+from graphnet.compiler.schedule import REDUCTIONS, Epilogue, Fused, Instruction, Kernel, Loop, Step, Storage
+from graphnet.compiler.strides import spread_as
 
-REDUCTIONS = ("sum", "max", "min")
 ROWS = 256
 """Results of sums over the last axis up to which a reader is done one by one."""
 WAITING_BYTES = 1 << 14
@@ -117,7 +116,7 @@ class _Merger:
             return None  # the reader repeats the result
         # a convolution's elements are numbered by image, channel and pixel
         flat_shape = (*out.shape[:2], math.prod(out.shape[2:])) if product.op == "conv2d" else out.shape
-        found = [seen_as(a, full, flat_shape) for a in (*fused.outputs, *others)]
+        found = [spread_as(a, full, flat_shape) for a in (*fused.outputs, *others)]
         if any(a is None for a in found):
             return None
         arrays = [a for a in found if a is not None]
@@ -146,11 +145,3 @@ def as_fused(step: Kernel | Fused) -> Fused | None:
     operands = tuple(("in", i) for i in range(len(step.inputs)))
     program = (Instruction(step.op, step.attrs, operands, ("out", 0)),)
     return Fused(program, step.inputs, step.outputs, (), None, step.where, step.position, step.phase)
-
-
-def seen_as(array: Array, full: tuple[int, ...], shape: tuple[int, ...]) -> Array | None:
-    """An operand of a program over ``full`` as an array of a shape of as many, or None where it has no such view."""
-    lead = len(full) - len(array.shape)
-    strides = (0,) * lead + tuple(0 if n == 1 else s for n, s in zip(array.shape, array.strides, strict=True))
-    spread = replace(array, shape=full, strides=strides)
-    return spread if full == shape else reshaped(spread, shape)

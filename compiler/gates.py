@@ -15,11 +15,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from graphnet.compiler.epilogues import as_fused, seen_as
+from graphnet.compiler.epilogues import as_fused
 from graphnet.compiler.grouping import Packing, as_stored
 from graphnet.compiler.merging import Use, place, placed, readers, use
 from graphnet.compiler.program import Ref, overlaps
 from graphnet.compiler.schedule import Array, Epilogue, Fused, Instruction, Kernel, Loop, Step, Storage
+from graphnet.compiler.strides import spread_as
 
 
 def merge_gates(steps: Sequence[Step], storages: list[Storage], packing: Packing, kept: set[int]) -> list[Step]:
@@ -96,7 +97,7 @@ class _Merger:
         if fused.outputs[0].size * groups != out.size:
             return None
         shape = (out.shape[0], out.shape[1] // groups)
-        seen = [seen_as(a, fused.outputs[0].shape, shape) for a in (*fused.outputs, *fused.inputs)]
+        seen = [spread_as(a, fused.outputs[0].shape, shape) for a in (*fused.outputs, *fused.inputs)]
         if any(a is None for a in seen):
             return None
         arrays = [a for a in seen if a is not None]

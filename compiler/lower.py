@@ -24,6 +24,7 @@ from graphnet.compiler.order import PHASES, Order, is_phased, is_view, order, pr
 from graphnet.compiler.program import clashes, fused_program, overlaps, renamed, reuse_operands
 from graphnet.compiler.prologues import merge_prologues
 from graphnet.compiler.record import lookup
+from graphnet.compiler.rows import merge_rows
 from graphnet.compiler.schedule import END, Array, Fused, Kernel, Plan, Step, Storage
 from graphnet.compiler.strides import contiguous_strides, view
 from graphnet.compiler.target import NUMPY, Target
@@ -236,6 +237,7 @@ def lower(graph: Graph, reuse: bool = True, target: Target = NUMPY) -> Plan:
         kept = {a.storage for a in outputs.values()}
         apart = is_phased(graph)
         steps = merge_epilogues(steps, low.storages, target.epilogues, kept, apart)
+        steps = merge_rows(steps, low.storages, target.rows, kept, apart)
         steps = merge_prologues(steps, low.storages, target, kept, apart)
         steps = merge_epilogues(steps, low.storages, target.reductions, kept, apart)
         steps = hoist_packs(steps, low.storages, target.packing)

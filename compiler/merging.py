@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from graphnet.compiler.schedule import END, Branch, Fused, Kernel, Loop, Many, Step, Storage, flat
+from graphnet.compiler.schedule import END, Branch, Leaf, Loop, Many, Step, Storage, flat
 
-Merged = TypeVar("Merged", bound=Kernel | Fused | Many)
+Merged = TypeVar("Merged", bound=Leaf | Many)
 
 
 @dataclass(frozen=True)
@@ -46,15 +46,21 @@ def readers(steps: Sequence[Step]) -> dict[int, int]:
     return found
 
 
-def place(uses: Sequence[Use], i: int, j: int) -> int | None:
-    """i or j, where the steps i and j may be one; None if a step between them forbids both."""
+def places(uses: Sequence[Use], i: int, j: int) -> list[int]:
+    """Those of i and j, in this order, where the steps i and j may be one: no step between would see a difference."""
     between = uses[i + 1 : j]
     early, late = uses[j], uses[i]
+    found = []
     if not any(u.writes & (early.reads | early.writes) or u.reads & early.writes for u in between):
-        return i
+        found.append(i)
     if not any(u.writes & (late.reads | late.writes) or u.reads & late.writes for u in between):
-        return j
-    return None
+        found.append(j)
+    return found
+
+
+def place(uses: Sequence[Use], i: int, j: int) -> int | None:
+    """i or j, where the steps i and j may be one; None if a step between them forbids both."""
+    return next(iter(places(uses, i, j)), None)
 
 
 def placed(merged: Merged, at: Step, storages: Sequence[Storage]) -> Merged:

@@ -8,12 +8,25 @@ from typing import TypeVar
 
 from graphnet.compiler.ir import Graph, Node, is_leaf
 from graphnet.compiler.record import lookup
-from graphnet.compiler.schedule import END, Array, Branch, Fused, Instruction, Kernel, Loop, Many, Step, Storage, flat
+from graphnet.compiler.schedule import (
+    END,
+    Array,
+    Branch,
+    Fused,
+    Instruction,
+    Leaf,
+    Loop,
+    Many,
+    Rows,
+    Step,
+    Storage,
+    flat,
+)
 from graphnet.compiler.strides import span
 
 Ref = tuple[str, int]
 Rename = Callable[[int], int]
-Leaf = TypeVar("Leaf", bound=Kernel | Fused)
+Plain = TypeVar("Plain", bound=Leaf)
 
 
 def fused_program(body: Graph) -> tuple[tuple[Instruction, ...], tuple[str, ...]]:
@@ -117,7 +130,7 @@ def reuse_operands(steps: Sequence[Step], storages: list[Storage]) -> Rename:
     return find
 
 
-def _may_take(step: Kernel | Fused, operand: int, index: int, old: Storage, new: Storage, find: Rename) -> bool:
+def _may_take(step: Leaf, operand: int, index: int, old: Storage, new: Storage, find: Rename) -> bool:
     a, out = step.inputs[operand], step.outputs[index]
     if old.kind != "temp" or old.last != step.position or old.nbytes != new.nbytes or old.level != new.level:
         return False
@@ -128,6 +141,8 @@ def _may_take(step: Kernel | Fused, operand: int, index: int, old: Storage, new:
     others += [*step.outputs[:index], *step.outputs[index + 1 :]]
     if any(find(o.storage) == old.id for o in others):
         return False
+    if isinstance(step, Rows):
+        return True  # a row is read before it is written
     if isinstance(step, Fused):
         return overwrites_safely(step.program, operand, index)
     return lookup(step.op).kind == "elementwise" and lookup(step.op).in_place
@@ -138,7 +153,7 @@ def renamed(step: Step, find: Rename) -> Step:
     def fix(array: Array) -> Array:
         return replace(array, storage=find(array.storage))
 
-    def leaf(step: Leaf) -> Leaf:
+    def leaf(step: Plain) -> Plain:
         return replace(step, inputs=tuple(map(fix, step.inputs)), outputs=tuple(map(fix, step.outputs)))
 
     if isinstance(step, Loop):

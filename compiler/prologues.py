@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from graphnet.compiler.epilogues import as_fused, seen_as
+from graphnet.compiler.epilogues import as_fused
 from graphnet.compiler.merging import Use, place, placed, readers, use
 from graphnet.compiler.schedule import Array, Fused, Kernel, Loop, Prologue, Step, Storage
+from graphnet.compiler.strides import spread_as
 from graphnet.compiler.target import Target
 
 
@@ -113,7 +114,7 @@ def _views(inputs: Sequence[Array], out: Array, operand: Array) -> tuple[Array, 
         return None
     found = []
     for array in inputs:
-        there = seen_as(array, out.shape, turned)
+        there = spread_as(array, out.shape, turned)
         if there is None:
             return None
         back = tuple(there.strides[order.index(a)] for a in range(len(order)))

@@ -3,6 +3,7 @@
 Storage   a block of memory with a lifetime in schedule positions; temporaries get an arena offset
 Array     shape, strides and offset (in elements) on a storage; loop terms move it with an iteration
 Kernel    one op on arrays          Fused   an elementwise program over one index space
+Rows      an elementwise program with reductions, row after row
 Many      equal fused programs on arrays of several sizes, in one pass
 Loop      steps run ``length`` times  Branch  one of two step lists, by a predicate
 """
@@ -191,6 +192,42 @@ class Many:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """A step that a program over rows took in: its results' shape, and which output holds each (None: nothing)."""
+
+    op: str
+    where: Where
+    position: int
+    shape: tuple[int, ...]
+    outputs: tuple[int | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A program that is run to its end on each row of ``shape``, whose last axis is the columns.
+
+    Its instructions are elementwise, or one of REDUCTIONS over the columns; each assigns a place of its own. Arrays
+    have the rank of ``shape`` and broadcast to it; an output with one column holds a number a row. ``temps`` are the
+    dtypes of values that are nowhere but in a row's work, ``parts`` the steps it was made of.
+    """
+
+    program: tuple[Instruction, ...]
+    inputs: tuple[Array, ...]
+    outputs: tuple[Array, ...]
+    temps: tuple[str, ...]
+    shape: tuple[int, ...]
+    parts: tuple[Part, ...]
+    where: Where
+    position: int
+    phase: str
+    op: str = "rows"
+    scratch: Array | None = None
+
+
+REDUCTIONS = ("sum", "max", "min")
+
+
+@dataclass(frozen=True, slots=True)
 class Loop:
     """``length`` iterations of ``body``; ``id`` is what loop terms refer to."""
 
@@ -216,7 +253,10 @@ class Branch:
     op: str = "cond"
 
 
-Step = Kernel | Fused | Many | Loop | Branch
+Leaf = Kernel | Fused | Rows
+"""Steps that compute."""
+
+Step = Leaf | Many | Loop | Branch
 
 
 def flat(steps: tuple[Step, ...]) -> Iterator[Step]:

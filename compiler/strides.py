@@ -62,6 +62,17 @@ def span(array: Array) -> tuple[int, int]:
     return sum(min(r, 0) for r in reach), sum(max(r, 0) for r in reach) + size
 
 
+def spread_as(array: Array, full: tuple[int, ...], shape: tuple[int, ...]) -> Array | None:
+    """An operand of a program over ``full`` as one of the same program over ``shape``, of equal size.
+
+    None where it has no such view.
+    """
+    lead = len(full) - len(array.shape)
+    strides = (0,) * lead + tuple(0 if n == 1 else s for n, s in zip(array.shape, array.strides, strict=True))
+    spread = replace(array, shape=full, strides=strides)
+    return spread if full == shape else reshaped(spread, shape)
+
+
 def view(node: Node, array: Array) -> Array | None:
     """The array of a view node from its operand's, or None where it needs a copy first."""
     a = node.attrs

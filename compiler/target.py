@@ -10,7 +10,7 @@ from typing import Any
 from graphnet.compiler.grouping import Packing
 from graphnet.compiler.ir import Type
 from graphnet.compiler.record import lookup
-from graphnet.compiler.schedule import Array
+from graphnet.compiler.schedule import Array, Rows
 from graphnet.compiler.strides import matrix_ready
 from graphnet.kernels.numpy import fused as fused_kernels
 
@@ -30,6 +30,7 @@ class Target:
     epilogues      ops whose kernels can run an elementwise program on each element of their result
     reductions     ops whose kernels can reduce the value of an elementwise program, and run one on each result
     reduced_scratch (op, attrs, inputs, output, shape) -> bytes of scratch to reduce a program over shape
+    rows           (program over rows) -> whether the backend runs it as one step
     packing        (out, left, right, groups) -> panel width and bytes of a product's right operand packed for a loop
     compiled       whether steps are compiled loops: fused and vectorised, with nothing to pay for a call
     """
@@ -42,6 +43,7 @@ class Target:
     epilogues: tuple[str, ...] = ()
     reductions: tuple[str, ...] = ()
     reduced_scratch: ReducedScratch = lambda op, attrs, inputs, output, shape: 0
+    rows: Callable[[Rows], bool] = lambda step: False
     packing: Packing = lambda out, left, right, groups: (0, 0)
 
 

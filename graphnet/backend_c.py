@@ -17,7 +17,7 @@ from graphnet.compiler import c, printers
 from graphnet.compiler.c import LEAST_WORK, Memory, Source, c_target, emit, identity, phases_apart
 from graphnet.compiler.errors import BackendError, DataError
 from graphnet.compiler.ir import Type
-from graphnet.compiler.schedule import Fused, Kernel, Plan, Step, flat
+from graphnet.compiler.schedule import Leaf, Plan, Step, flat
 from graphnet.kernels.c import entry, threads
 from graphnet.kernels.c.cache import ToolchainError
 from graphnet.kernels.c.tile import targeting
@@ -121,7 +121,7 @@ class CExecutable(PlanMemory):
     def __init__(self, backend: CBackend, plan: Plan, homes: Homes) -> None:
         super().__init__(plan, homes)
         self._backend = backend
-        self._steps = {s.position: s for s in flat(plan.steps) if isinstance(s, (Kernel, Fused))}
+        self._steps = {s.position: s for s in flat(plan.steps) if isinstance(s, Leaf)}
         self._parts = ("", *phases_apart(plan))
         self._run = self._load(timed=False)
         self._table = Memory(plan).table

@@ -16,7 +16,7 @@ from graphnet.compiler.c import Source
 from graphnet.compiler.errors import BackendError
 from graphnet.compiler.ir import Type
 from graphnet.compiler.printers.text import Places, clean
-from graphnet.compiler.schedule import Array, Fused, Kernel, Plan, Storage, flat
+from graphnet.compiler.schedule import Array, Leaf, Plan, Storage, flat
 from graphnet.plan_memory import HOMES, Homes
 from graphnet.tensor import user_where
 
@@ -81,7 +81,7 @@ class Part:
 
     def places(self) -> Iterator[tuple[int, str]]:
         """(position, ``lenet.py:14: take``) of each step that reads integers, which may be bad indices."""
-        steps = [s for s in flat(self.plan.steps) if isinstance(s, (Kernel, Fused))]
+        steps = [s for s in flat(self.plan.steps) if isinstance(s, Leaf)]
         places = Places(s.where for s in steps)
         for step in steps:
             if any(a.dtype.startswith("int") for a in step.inputs):

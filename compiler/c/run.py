@@ -11,7 +11,10 @@ from graphnet.compiler.c.steps import FAILED, Function, is_elementwise_op
 from graphnet.compiler.schedule import Branch, Loop
 from graphnet.kernels.c.view import CTYPES
 
-BLOCKS = ("fused", "copy", "bounded", "max", "sum", "max_pool", "pool_scatter", "pool_gather", "conv2d", "conv2d_input")
+BLOCKS = (
+    *("fused", "rows", "copy", "bounded", "max", "sum"),
+    *("max_pool", "pool_scatter", "pool_gather", "conv2d", "conv2d_input"),
+)
 """Ops whose phases cost the same in several pieces as in one; elementwise ops besides."""
 
 CACHE_BYTES = 1 << 20

@@ -11,11 +11,13 @@ from graphnet.compiler.c.many import operands_of
 from graphnet.compiler.c.memory import Memory, Operand
 from graphnet.compiler.errors import BackendError
 from graphnet.compiler.record import REGISTRY, lookup
-from graphnet.compiler.schedule import Array, Epilogue, Fused, Instruction, Kernel, Many
+from graphnet.compiler.schedule import REDUCTIONS, Array, Epilogue, Fused, Instruction, Kernel, Leaf, Many, Rows
 from graphnet.compiler.strides import contiguous_strides
 from graphnet.kernels.c.many import many
 from graphnet.kernels.c.nest import Instr, fused, helpers, statements, value_of
 from graphnet.kernels.c.reduction import reduce_of
+from graphnet.kernels.c.row_program import Reduce
+from graphnet.kernels.c.rows import rows
 from graphnet.kernels.c.table import WRITERS
 from graphnet.kernels.c.view import Epilogue as EpilogueText
 from graphnet.kernels.c.view import Job, Phase, View
@@ -68,13 +70,29 @@ def instrs(
 
 def program_of(step: Kernel | Fused) -> list[Instr]:
     """A fused program, or a single elementwise op as a program of one instruction."""
-    dtypes = {("in", i): a.dtype for i, a in enumerate(step.inputs)}
-    dtypes |= {("out", i): a.dtype for i, a in enumerate(step.outputs)}
+    dtypes = _dtypes(step)
     if isinstance(step, Fused):
-        dtypes |= {("tmp", i): t for i, t in enumerate(step.temps)}
         return [instr(i, dtypes) for i in step.program]
     operands = tuple(("in", i) for i in range(len(step.inputs)))
     return [instr(Instruction(step.op, step.attrs, operands, ("out", 0)), dtypes)]
+
+
+def rows_program(step: Rows) -> list[Instr | Reduce]:
+    """A program over rows as the writer takes it."""
+    dtypes = _dtypes(step)
+    return [
+        Reduce(i.op, i.operands[0], i.result, dtypes[i.result]) if i.op in REDUCTIONS else instr(i, dtypes)
+        for i in step.program
+    ]
+
+
+def _dtypes(step: Leaf) -> dict[tuple[str, int], str]:
+    """The dtypes of a program's places."""
+    dtypes = {("in", i): a.dtype for i, a in enumerate(step.inputs)}
+    dtypes |= {("out", i): a.dtype for i, a in enumerate(step.outputs)}
+    if not isinstance(step, Kernel):
+        dtypes |= {("tmp", i): t for i, t in enumerate(step.temps)}
+    return dtypes
 
 
 def epilogue_of(epilogue: Epilogue, outs: Sequence[View], ins: Sequence[View]) -> tuple[EpilogueText, tuple[str, ...]]:
@@ -91,22 +109,19 @@ def epilogue_of(epilogue: Epilogue, outs: Sequence[View], ins: Sequence[View]) -
     return text, helpers(outs, operands, program)
 
 
-def is_elementwise(step: Kernel | Fused) -> bool:
-    """True if the step is a nest over its outputs' shape."""
-    return isinstance(step, Fused) or is_elementwise_op(step.op)
-
-
 def is_elementwise_op(op: str) -> bool:
     return op in REGISTRY and REGISTRY[op].kind == "elementwise"
 
 
-def phases(step: Kernel | Fused, outs: Sequence[View], ins: Sequence[View], job: Job) -> list[Phase]:
+def phases(step: Leaf, outs: Sequence[View], ins: Sequence[View], job: Job) -> list[Phase]:
     """What the kernel writers make of a step."""
-    if is_elementwise(step):
+    if isinstance(step, Rows):
+        return rows(outs, ins, rows_program(step), step.shape, job)
+    if isinstance(step, Fused) or is_elementwise_op(step.op):
         return fused(outs, ins, program_of(step), job)
-    if isinstance(step, Kernel) and step.epilogue is not None:
+    if step.epilogue is not None:
         return _with_epilogue(step, step.epilogue, outs, ins, job)
-    if not isinstance(step, Kernel) or step.op not in WRITERS:
+    if step.op not in WRITERS:
         raise BackendError(f"{step.where}: the C backend has no kernel for {step.op}")
     return _kernel(step, outs, ins, job)
 
@@ -151,7 +166,7 @@ class Steps:
         self._names: dict[str, int] = {}
         self.cost = 0.0
 
-    def functions(self, step: Kernel | Fused | Many, number: int, comment: Sequence[str]) -> list[Function]:
+    def functions(self, step: Leaf | Many, number: int, comment: Sequence[str]) -> list[Function]:
         """One function a phase; ``comment`` stands above the first."""
         job = Job(threads=self._threads, unique=f"s{number}")
         operands, made = self._made(step, job)
@@ -163,7 +178,7 @@ class Steps:
             found.append(self._function(name, step, phase, declared, [h for h in head if h], len(made) == 1, number))
         return found
 
-    def _made(self, step: Kernel | Fused | Many, job: Job) -> tuple[list[Operand], list[Phase]]:
+    def _made(self, step: Leaf | Many, job: Job) -> tuple[list[Operand], list[Phase]]:
         """The operands a step's functions name, and its phases."""
         if isinstance(step, Many):
             operands, members = operands_of(step, self._memory)
@@ -184,7 +199,7 @@ class Steps:
     def _function(
         self,
         name: str,
-        step: Kernel | Fused | Many,
+        step: Leaf | Many,
         phase: Phase,
         declared: Sequence[str],
         comment: Sequence[str],
@@ -224,7 +239,7 @@ class Steps:
         )
 
     def _accesses(
-        self, step: Kernel | Fused | Many, phase: Phase, parallel: bool, alone: bool, number: int
+        self, step: Leaf | Many, phase: Phase, parallel: bool, alone: bool, number: int
     ) -> tuple[Access, ...]:
         arrays: list[tuple[Array, bool]] = [*((a, True) for a in step.outputs), *((a, False) for a in step.inputs)]
         axes = phase.axes or (None,) * len(arrays)

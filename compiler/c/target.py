@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from graphnet.compiler.schedule import Array
+from graphnet.compiler.c.steps import rows_program
+from graphnet.compiler.schedule import REDUCTIONS, Array, Rows
 from graphnet.compiler.target import Target
 from graphnet.kernels.c import gemm, reduction
+from graphnet.kernels.c.rows import STACK_BYTES, kept_bytes
 from graphnet.kernels.c.table import SCRATCH
 from graphnet.kernels.c.tile import targeting
 from graphnet.kernels.c.view import Job, View
@@ -42,10 +44,18 @@ def c_target(threads: int, isa: str) -> Target:
         lambda op, position, array: False,
         compiled=True,
         epilogues=("matmul", "conv2d"),
-        reductions=("sum", "max", "min"),
+        reductions=REDUCTIONS,
         reduced_scratch=reduced_scratch,
+        rows=_fits,
         packing=packing,
     )
+
+
+def _fits(step: Rows) -> bool:
+    """Whether a thread's stack has room for what is kept of a row."""
+    outs = [_view(f"out{i}", a) for i, a in enumerate(step.outputs)]
+    ins = [_view(f"in{i}", a) for i, a in enumerate(step.inputs)]
+    return kept_bytes(outs, ins, rows_program(step), step.shape) <= STACK_BYTES
 
 
 def _view(name: str, array: Array) -> View:

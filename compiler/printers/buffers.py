@@ -24,13 +24,15 @@ from graphnet.compiler.schedule import (
     Loop,
     LoopTerm,
     Many,
+    Part,
     Plan,
     Prologue,
+    Rows,
     Step,
     Storage,
     flat,
 )
-from graphnet.compiler.strides import view
+from graphnet.compiler.strides import reshaped, view
 
 
 class Buffers:
@@ -106,6 +108,7 @@ def _walk(region: Region, nodes: Iterable[Node], steps: Iterable[Step], found: H
     """Pair nodes with steps; what a step reads tells the buffers that no step of their own tells."""
     waiting = _as_made(steps)
     taken = [s for s in waiting if isinstance(s, Kernel) and s.epilogue is not None]
+    parts = [(s, part) for s in waiting if isinstance(s, Rows) for part in s.parts]
     pairs: list[tuple[Node, Step]] = []
     for node in nodes:
         if is_leaf(node) or node.op in ("constant", "concat") or is_view(node):
@@ -119,6 +122,9 @@ def _walk(region: Region, nodes: Iterable[Node], steps: Iterable[Step], found: H
             taken.remove(inside)
             for i, array in enumerate(inside.outputs):
                 found.setdefault(result(region.refs[node], node, i), Home(array, inside.position))
+        elif (in_rows := next((p for p in parts if _is_part(p[1], node)), None)) is not None:
+            parts.remove(in_rows)
+            _rows_results(region, node, *in_rows, found)
     for node, step in pairs:
         _results(region, node, step, found)
     for node, step in pairs:
@@ -168,6 +174,20 @@ def _ends_in(step: Kernel, node: Node) -> bool:
     if e is None or (e.op, e.where) != (node.op, node.where) or len(step.outputs) != len(node.types):
         return False
     return all(a.size == t.size for a, t in zip(step.outputs, node.types, strict=True))
+
+
+def _is_part(part: Part, node: Node) -> bool:
+    """True if the node is one of those that a program over rows computes."""
+    same = (part.op, part.where, len(part.outputs)) == (node.op, node.where, len(node.types))
+    return same and part.shape == node.types[0].shape
+
+
+def _rows_results(region: Region, node: Node, step: Rows, part: Part, found: Homes) -> None:
+    for i, (output, type_) in enumerate(zip(part.outputs, node.types, strict=True)):
+        if output is not None:
+            array = step.outputs[output]
+            own = reshaped(array, type_.shape)
+            found.setdefault(result(region.refs[node], node, i), Home(own or array, step.position))
 
 
 def _results(region: Region, node: Node, step: Step, found: Homes) -> None:

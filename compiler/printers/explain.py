@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from graphnet.compiler.ir import Where
 from graphnet.compiler.passes.pipeline import Context, PassRun
 from graphnet.compiler.printers.text import Places, clean, count, plural
-from graphnet.compiler.schedule import Branch, Fused, Loop, Many, Plan, Step, flat
+from graphnet.compiler.schedule import Branch, Fused, Loop, Many, Plan, Rows, Step, flat
 
 _REASON = re.compile(r"(?P<name>[^:]+): (?P<file>.*?):(?P<line>\d+): (?P<why>.*)", re.DOTALL)
 _SEVERAL = {
     "fused group": "fused groups",
+    "row program": "row programs",
     "loop": "loops",
     "branch": "branches",
     "pass over several": "passes over several",
@@ -61,6 +62,7 @@ def _plan(plan: Plan) -> list[str]:
     steps = list(flat(plan.steps))
     kinds: dict[str, Sequence[Step]] = {
         "fused group": [s for s in steps if isinstance(s, Fused)],
+        "row program": [s for s in steps if isinstance(s, Rows)],
         "loop": [s for s in steps if isinstance(s, Loop)],
         "branch": [s for s in steps if isinstance(s, Branch)],
         "pass over several": [s for s in steps if isinstance(s, Many)],

@@ -15,7 +15,7 @@ from graphnet.compiler.ir import Type, Where
 from graphnet.compiler.printers.buffers import Buffers
 from graphnet.compiler.printers.expression import formulas
 from graphnet.compiler.printers.text import Places, attributes, clean, count, plural, several, shape
-from graphnet.compiler.schedule import Array, Branch, Fused, Kernel, Loop, Many, Plan, Step, flat
+from graphnet.compiler.schedule import Array, Branch, Fused, Kernel, Leaf, Loop, Many, Plan, Rows, Step, flat
 
 _LONG = 110
 
@@ -58,7 +58,9 @@ class Writer:
             return [*lines, *self._body(step.orelse, indent)]
         if isinstance(step, Many):
             return self._many(step, indent)
-        options = [] if isinstance(step, Fused) else _options(step)
+        options = _options(step) if isinstance(step, Kernel) else []
+        if isinstance(step, Rows):
+            options = [f"of {step.shape[-1]}:"]
         what = " ".join([step.op, *options, _types(step.outputs)])
         return [
             self._head(step.position, what, step.where, indent),
@@ -76,14 +78,14 @@ class Writer:
         lines = [line for step in steps for line in self.step(step, f"{indent}   | ")]
         return lines or [f"{indent}   |      nothing"]
 
-    def _details(self, step: Kernel | Fused) -> list[str]:
+    def _details(self, step: Leaf) -> list[str]:
         """Buffers on one line, or on a line each where that gets long; then the formulas of programs."""
         epilogue = step.epilogue if isinstance(step, Kernel) else None
         prologue = step.prologue if isinstance(step, Kernel) else None
         own = len(step.inputs) if epilogue is None else epilogue.own
         # operands of a kernel without a program of its own are in no formula
         first = own if isinstance(step, Kernel) and prologue is None else 0
-        named = isinstance(step, Fused) or epilogue is not None or prologue is not None
+        named = not isinstance(step, Kernel) or epilogue is not None or prologue is not None
         results = self._named("out", step.outputs, named, self.buffers.name)
         literals = [self.buffers.literal(a) if i >= first else None for i, a in enumerate(step.inputs)]
         held = [a for a, text in zip(step.inputs, literals, strict=True) if text is None]
@@ -95,7 +97,7 @@ class Writer:
             lines = [*results, *(f"<- {text}" for text in operands)]
         names = iter(f"in{i}" for i in range(len(held)))
         written = [text if text is not None else next(names) for text in literals]
-        if isinstance(step, Fused):
+        if isinstance(step, (Fused, Rows)):
             lines += formulas(step.program, written)
         if prologue is not None:
             *before, value = formulas(prologue.program, written[:own])

@@ -20,7 +20,7 @@ from graphnet.compiler.c import c_target
 from graphnet.compiler.compile import compile_graph
 from graphnet.compiler.passes import PIPELINE, Context
 from graphnet.compiler.record import REGISTRY
-from graphnet.compiler.schedule import Branch, Fused, Kernel, Loop, Many
+from graphnet.compiler.schedule import Branch, Fused, Kernel, Loop, Many, Rows
 from graphnet.compiler.target import NUMPY
 from graphnet.train import Run
 
@@ -78,7 +78,7 @@ class Shadow:
             for target, place in zip(written, places, strict=True):
                 source = self.cells(a)
                 shared = np.isin(source, place).any()
-                may = isinstance(step, (Fused, Many)) or step.epilogue is not None or _in_place(step.op)
+                may = isinstance(step, (Fused, Many, Rows)) or step.epilogue is not None or _in_place(step.op)
                 same = source.size == place.size and (source == place).all()
                 assert not shared or (may and same), f"{step.op} at {step.position} overwrites what it reads"
                 assert not shared or target.storage == a.storage
@@ -150,8 +150,9 @@ def test_memory_that_nothing_has_written_is_found_when_it_is_read(random_graphs)
 
 @pytest.mark.parametrize("name", ["softmax", "mlp", "lenet", "charlm"])
 def test_no_step_of_a_reference_models_c_plan_reads_memory_another_value_has_taken(name, c_backend):
-    """Epilogues, packs and pooling in one pass move steps: the plan has to follow."""
+    """Epilogues, rows, packs and pooling in one pass move steps: the plan has to follow."""
     model, data = find_model(name).with_data(None, None)
     net = Run(model.function, {**model.recipe, "steps": 3}, data, batch_size=8, backend="c").net
     assert {"matmul"} <= {s.op for s in net.plan.steps if isinstance(s, Kernel) and s.epilogue is not None}
+    assert any(isinstance(s, Rows) for s in net.plan.steps)
     Shadow(net.plan)
