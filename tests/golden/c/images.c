@@ -1,4 +1,4 @@
-/* images:training: 23 steps, arena 7,168 B, 2 threads
+/* images:training: 14 steps, arena 7,168 B, 2 threads
  * Written by graphnet. Positions, buffers and formulas are those of the schedule. */
 #include <math.h>
 #include <stddef.h>
@@ -105,8 +105,6 @@ GN_CONTRACT static __attribute__((noinline)) void gn_patches_3x3_float32(long K,
     GN_VFLOAT(t + 2 * ti + 0) = c2_0; GN_VFLOAT(t + 2 * ti + 8) = c2_1; GN_VFLOAT(t + 2 * ti + 16) = c2_2;
 }
 
-GN_INLINE float gn_max_float(float a, float b) { return ((b > a) | (b != b)) ? b : a; }
-
 /* The row that an index means: counted from the end if negative, row 0 if it is out of range. */
 GN_INLINE long gn_row(int64_t index, int64_t rows)
 {
@@ -144,12 +142,6 @@ GN_INLINE float gn_expf(float x)
     y = x > 89.0f ? INFINITY : y;
     return x < -104.0f ? 0.0f : y;
 }
-/* no iteration of the loop that follows reads what another one writes */
-#if defined(__GNUC__) && !defined(__clang__)
-#define GN_INDEPENDENT _Pragma("GCC ivdep")
-#else
-#define GN_INDEPENDENT
-#endif
 /* ln(1 + f) + n * ln 2 for 1 + f from sqrt(1/2) to sqrt(2): f - f**2 / 2 + f**3 * polynomial, 2**-27 */
 GN_INLINE float gn_log_part(float f, float n)
 {
@@ -176,6 +168,14 @@ GN_INLINE float gn_logf(float x)
     y = x == 0.0f ? -INFINITY : y;
     return x < 0.0f ? NAN : y;
 }
+GN_INLINE float gn_max_float(float a, float b) { return ((b > a) | (b != b)) ? b : a; }
+
+/* no iteration of the loop that follows reads what another one writes */
+#if defined(__GNUC__) && !defined(__clang__)
+#define GN_INDEPENDENT _Pragma("GCC ivdep")
+#else
+#define GN_INDEPENDENT
+#endif
 #if defined(__clang__)
 #define GN_SHUFFLE_float32(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 #else
@@ -373,30 +373,14 @@ static void s4(struct net *net)
     }
 }
 
-/*    6 max axes=>(1,) keepdims=>True (8,1) float32  at test_c_text.py:38 softmax_cross_entropy
- *        [arena+0x180 32 B] <- [arena+0x0 128 B] (8,4)
- * in lanes */
-static void s6(struct net *net, long lo, long hi)
-{
-    char *A = net->A;
-    float *restrict out0 = (float *)(A + 0x180);
-    const float *restrict in0 = (const float *)(A + 0x0);
-    for (long i0 = lo; i0 < hi; i0++) {
-        float lane[4];
-        for (long l = 0; l < 4; l++)
-            lane[l] = in0[i0 * 4 + l];
-        out0[i0] = gn_max_float(gn_max_float(lane[0], lane[2]), gn_max_float(lane[1], lane[3]));
-    }
-}
-
 /*    7 bounded size=>4 wrap=>False (8,) int32  at test_c_text.py:38 softmax_cross_entropy
- *        [arena+0x1c0 32 B] <- [input target] (8,) */
+ *        [arena+0x80 32 B] <- [input target] (8,) */
 static void s7(struct net *net, long lo, long hi)
 {
     char *A = net->A;
     char *const *H = net->H;
     const int gn_step = 7;
-    int32_t *restrict out0 = (int32_t *)(A + 0x1c0);
+    int32_t *restrict out0 = (int32_t *)(A + 0x80);
     const int32_t *restrict in0 = (const int32_t *)(H[5]);
     {
         int32_t low = in0[0], high = in0[0];
@@ -414,121 +398,132 @@ static void s7(struct net *net, long lo, long hi)
         out0[i0] = (int32_t)gn_row(in0[i0], 4);
 }
 
-/*    8 fused 3 x (8,4) float32  at test_c_text.py:38 softmax_cross_entropy
- *        out0 [arena+0x0 128 B]
- *        out1 [arena+0x80 128 B]
- *        out2 [arena+0x100 128 B]
+/*    8 rows of 4: (8,1) float32, (8,4) float32  at test_c_text.py:38 softmax_cross_entropy
+ *        out0 [arena+0xc0 32 B]
+ *        out1 [arena+0x0 128 B]
  *        <- in0 [arena+0x0 128 B] (8,4)
- *        <- in1 [arena+0x180 32 B] (8,1)
- *        <- in2 [arena+0x1c0 32 B] (8,1)
- *        <- in3 [constant] (1,4)
- *        t0 = in0 - in1
- *        out0 = exp(t0)
- *        t1 = in2 == in3
- *        out1 = where(t1, t0, 0)
- *        out2 = where(t1, -0.125, 0)
- * 8 x 4 */
+ *        <- in1 [arena+0x80 32 B] (8,1)
+ *        <- in2 [constant] (1,4)
+ *        t0 = in0 - max(in0)
+ *        t1 = exp(t0)
+ *        t2 = in1 == in2
+ *        t3 = sum(t1)
+ *        out0 = log(t3) - sum(where(t2, t0, 0))
+ *        out1 = where(t2, -0.125, 0) + 0.125 / t3 * t1
+ * rows of 4 side by side */
 static void s8(struct net *net)
 {
     char *A = net->A;
-    float *restrict out0 = (float *)(A + 0x0);
-    float *restrict out1 = (float *)(A + 0x80);
-    float *restrict out2 = (float *)(A + 0x100);
-    const float *restrict in1 = (const float *)(A + 0x180);
-    const int32_t *restrict in2 = (const int32_t *)(A + 0x1c0);
-    const float x4 = c17[0];
-    const float x5 = c18[0];
-    for (long i = 0; i < 8; ++i) {
-        const float x1 = in1[i];
-        const int32_t x2 = in2[i];
+    float *restrict out0 = (float *)(A + 0xc0);
+    float *restrict out1 = (float *)(A + 0x0);
+    const int32_t *restrict in1 = (const int32_t *)(A + 0x80);
+    float b0[32] GN_ALIGNED;
+    float b1[32] GN_ALIGNED;
+    float b2[32] GN_ALIGNED;
+    float n3[8] GN_ALIGNED;
+    float n4[8] GN_ALIGNED;
+    float n5[8] GN_ALIGNED;
+    float n6[8] GN_ALIGNED;
+    const float n0 = c17[0];
+    const float n1 = c18[0];
+    const float n2 = c29[0];
+    for (long i = 0; i < 8; i += 8) {
+        float *restrict row0 = out0 + i;
+        float *restrict row1 = out1 + 4 * i;
+        const int32_t *restrict row2 = in1 + i;
+        for (long k = 0; k < 8; k++) {
+            for (long j = 0; j < 4; j++)
+                b0[k + 8 * j] = row1[4 * k + j];
+        }
+        {
+            float acc[8];
+            for (long k = 0; k < 8; k++)
+                acc[k] = -INFINITY;
+            for (long j = 0; j < 4; j++) {
+                for (long k = 0; k < 8; k++)
+                    acc[k] = gn_max_float(acc[k], b0[k + 8 * j]);
+            }
+            for (long k = 0; k < 8; k++)
+                n3[k] = acc[k];
+        }
+        for (long j = 0; j < 4; j++) {
+            GN_INDEPENDENT
+            for (long k = 0; k < 8; ++k) {
+                const float x0 = b0[k + 8 * j];
+                const float x1 = n3[k];
+                const float t0 = x0 - x1;
+                b2[k + 8 * j] = gn_expf(t0);
+            }
+        }
+        {
+            float acc[8];
+            for (long k = 0; k < 8; k++)
+                acc[k] = 0;
+            for (long j = 0; j < 4; j++) {
+                for (long k = 0; k < 8; k++)
+                    acc[k] += b2[k + 8 * j];
+            }
+            for (long k = 0; k < 8; k++)
+                n4[k] = acc[k];
+        }
+        {
+            float acc[8];
+            for (long k = 0; k < 8; k++)
+                acc[k] = 0;
+            for (long j = 0; j < 4; j++) {
+                for (long k = 0; k < 8; k++)
+                    acc[k] += (row2[k] == c16[j]) ? (b0[k + 8 * j] - n3[k]) : n0;
+            }
+            for (long k = 0; k < 8; k++)
+                n5[k] = acc[k];
+        }
         GN_INDEPENDENT
-        for (long j = 0; j < 4; ++j) {
-            const float x0 = out0[4 * i + j];
-            const int32_t x3 = c16[j];
-            const float t0 = x0 - x1;
-            const _Bool t1 = x2 == x3;
-            out0[4 * i + j] = gn_expf(t0);
-            out1[4 * i + j] = t1 ? t0 : x4;
-            out2[4 * i + j] = t1 ? x5 : x4;
+        for (long k = 0; k < 8; ++k) {
+            const float x0 = n4[k];
+            const float x1 = n5[k];
+            const float t0 = gn_logf(x0);
+            row0[k] = t0 - x1;
+            n6[k] = n2 / x0;
+        }
+        for (long j = 0; j < 4; j++) {
+            GN_INDEPENDENT
+            for (long k = 0; k < 8; ++k) {
+                const int32_t x0 = row2[k];
+                const int32_t x1 = c16[j];
+                const float x4 = n6[k];
+                const float x5 = b2[k + 8 * j];
+                const _Bool t0 = x0 == x1;
+                const float t1 = t0 ? n1 : n0;
+                const float t2 = x4 * x5;
+                b1[k + 8 * j] = t1 + t2;
+            }
+        }
+        for (long k = 0; k < 8; k++) {
+            for (long j = 0; j < 4; j++)
+                row1[4 * k + j] = b1[k + 8 * j];
         }
     }
 }
 
-/*    9 sum axes=>(1,) (8,) float32  at test_c_text.py:38 softmax_cross_entropy
- *        [arena+0x180 32 B] <- [arena+0x0 128 B] (8,4)
- * in lanes */
-static void s9(struct net *net, long lo, long hi)
-{
-    char *A = net->A;
-    float *restrict out0 = (float *)(A + 0x180);
-    const float *restrict in0 = (const float *)(A + 0x0);
-    for (long i0 = lo; i0 < hi; i0++) {
-        float lane[4];
-        for (long l = 0; l < 4; l++)
-            lane[l] = in0[i0 * 4 + l];
-        out0[i0] = ((lane[0] + lane[2]) + (lane[1] + lane[3]));
-    }
-}
-
-/*   10 sum axes=>(1,) (8,) float32  at test_c_text.py:38 softmax_cross_entropy
- *        [arena+0x1c0 32 B] <- [arena+0x80 128 B] (8,4)
- * in lanes */
-static void s10(struct net *net, long lo, long hi)
-{
-    char *A = net->A;
-    float *restrict out0 = (float *)(A + 0x1c0);
-    const float *restrict in0 = (const float *)(A + 0x80);
-    for (long i0 = lo; i0 < hi; i0++) {
-        float lane[4];
-        for (long l = 0; l < 4; l++)
-            lane[l] = in0[i0 * 4 + l];
-        out0[i0] = ((lane[0] + lane[2]) + (lane[1] + lane[3]));
-    }
-}
-
-/*   11 fused (8,) float32  at test_c_text.py:38 softmax_cross_entropy
- *        out0 [arena+0x1c0 32 B] <- in0 [arena+0x180 32 B] (8,), in1 [arena+0x1c0 32 B] (8,)
- *        out0 = log(in0) - in1
- * 8 */
-static void s11(struct net *net)
-{
-    char *A = net->A;
-    float *restrict out0 = (float *)(A + 0x1c0);
-    const float *restrict in0 = (const float *)(A + 0x180);
-    GN_INDEPENDENT
-    for (long i = 0; i < 8; ++i) {
-        const float x0 = in0[i];
-        const float x1 = out0[i];
-        const float t0 = gn_logf(x0);
-        out0[i] = t0 - x1;
-    }
-}
-
 /*   12 sum axes=>(0,) () float32  at test_c_text.py:38 softmax_cross_entropy
- *        [arena+0x1b80 4 B] <- [arena+0x1c0 32 B] (8,)
+ *        out0 [arena+0x1b80 4 B] <- in0 [arena+0xc0 32 B] (8,)
+ *        out0 = sum / 8
  * in lanes */
 static void s12(struct net *net)
 {
     char *A = net->A;
     float *restrict out0 = (float *)(A + 0x1b80);
-    const float *restrict in0 = (const float *)(A + 0x1c0);
+    const float *restrict in0 = (const float *)(A + 0xc0);
     float lane[8];
     for (long l = 0; l < 8; l++)
         lane[l] = in0[l];
     for (long l = 0; l < 4; l++)
         lane[l] += lane[l + 4];
-    out0[0] = ((lane[0] + lane[2]) + (lane[1] + lane[3]));
-}
-
-/*   13 div () float32  at test_c_text.py:38 softmax_cross_entropy
- *        [arena+0x1b80 4 B] <- [arena+0x1b80 4 B] (), [constant 8] () */
-static void s13(struct net *net)
-{
-    char *A = net->A;
-    float *restrict out0 = (float *)(A + 0x1b80);
-    const float x0 = out0[0];
-    const float x1 = c26[0];
-    out0[0] = x0 / x1;
+    {
+        const float x0 = ((lane[0] + lane[2]) + (lane[1] + lane[3]));
+        const float x1 = c26[0];
+        out0[0] = x0 / x1;
+    }
 }
 
 /*   14 cast () float32  at test_c_text.py:20 optimizer/images/dense_1
@@ -543,54 +538,20 @@ static void s14(struct net *net)
     out0[0] = (float)x0;
 }
 
-/*   15 div (8,) float32  at test_c_text.py:38 softmax_cross_entropy
- *        [arena+0x180 32 B] <- [constant 0.125] (1,), [arena+0x180 32 B] (8,)
- * 8 */
-static void s15(struct net *net)
-{
-    char *A = net->A;
-    float *restrict out0 = (float *)(A + 0x180);
-    const float x0 = c29[0];
-    GN_INDEPENDENT
-    for (long i = 0; i < 8; ++i) {
-        const float x1 = out0[i];
-        out0[i] = x0 / x1;
-    }
-}
-
-/*   16 fused (8,4) float32  at test_c_text.py:38 softmax_cross_entropy
- *        out0 [arena+0x0 128 B]
- *        <- in0 [arena+0x180 32 B] (8,1)
- *        <- in1 [arena+0x0 128 B] (8,4)
- *        <- in2 [arena+0x100 128 B] (8,4)
- *        out0 = in2 + in0 * in1
- * 8 x 4 */
-static void s16(struct net *net)
-{
-    char *A = net->A;
-    float *restrict out0 = (float *)(A + 0x0);
-    const float *restrict in0 = (const float *)(A + 0x180);
-    const float *restrict in2 = (const float *)(A + 0x100);
-    for (long i = 0; i < 8; ++i) {
-        const float x0 = in0[i];
-        GN_INDEPENDENT
-        for (long j = 0; j < 4; ++j) {
-            const float x1 = out0[4 * i + j];
-            const float x2 = in2[4 * i + j];
-            const float t0 = x0 * x1;
-            out0[4 * i + j] = x2 + t0;
-        }
-    }
-}
-
 /*   17 sum axes=>(0,) (4,) float32  at test_c_text.py:20 images/dense_1
- *        [arena+0x80 16 B] <- [arena+0x0 128 B] (8,4)
+ *        out0 [param images/dense_1/b]
+ *        <- in0 [arena+0x0 128 B] (8,4)
+ *        <- in1 [arena+0x1bc0 4 B] (4,) strides (0,)
+ *        <- in2 [param images/dense_1/b] (4,)
+ *        out0 = in2 - in1 * sum
  * by columns */
 static void s17(struct net *net)
 {
     char *A = net->A;
-    float *restrict out0 = (float *)(A + 0x80);
+    char *const *H = net->H;
+    float *restrict out0 = (float *)(H[4]);
     const float *restrict in0 = (const float *)(A + 0x0);
+    const float *restrict in1 = (const float *)(A + 0x1bc0);
     float acc[4];
     for (long l = 0; l < 4; l++)
         acc[l] = 0;
@@ -598,31 +559,14 @@ static void s17(struct net *net)
         for (long l = 0; l < 4; l++)
             acc[l] += in0[i0 * 4 + l];
     }
-    for (long l = 0; l < 4; l++)
-        out0[l] = acc[l];
-}
-
-/*   18 fused (4,) float32  at test_c_text.py:20 optimizer/images/dense_1
- *        out0 [param images/dense_1/b]
- *        <- in0 [arena+0x1bc0 4 B] ()
- *        <- in1 [arena+0x80 16 B] (4,)
- *        <- in2 [param images/dense_1/b] (4,)
- *        out0 = in2 - in0 * in1
- * 4 */
-static void s18(struct net *net)
-{
-    char *A = net->A;
-    char *const *H = net->H;
-    float *restrict out0 = (float *)(H[4]);
-    const float *restrict in0 = (const float *)(A + 0x1bc0);
-    const float *restrict in1 = (const float *)(A + 0x80);
-    const float x0 = in0[0];
-    GN_INDEPENDENT
-    for (long i = 0; i < 4; ++i) {
-        const float x1 = in1[i];
-        const float x2 = out0[i];
-        const float t0 = x0 * x1;
-        out0[i] = x2 - t0;
+    for (long l = 0; l < 4; l++) {
+        {
+            const float x0 = in1[0];
+            const float x1 = acc[l];
+            const float x2 = out0[l];
+            const float t0 = x0 * x1;
+            out0[l] = x2 - t0;
+        }
     }
 }
 
@@ -688,13 +632,19 @@ static void s21(struct net *net)
 }
 
 /*   23 sum axes=>(0,2,3) (3,) float32  at test_c_text.py:19 images/conv2d_1
- *        [arena+0x0 12 B] <- [arena+0xd80 864 B] (8,3,3,3)
+ *        out0 [param images/conv2d_1/b]
+ *        <- in0 [arena+0xd80 864 B] (8,3,3,3)
+ *        <- in1 [arena+0x1bc0 4 B] (3,) strides (0,)
+ *        <- in2 [param images/conv2d_1/b] (3,)
+ *        out0 = in2 - in1 * sum
  * in lanes */
 static void s23(struct net *net, long lo, long hi)
 {
     char *A = net->A;
-    float *restrict out0 = (float *)(A + 0x0);
+    char *const *H = net->H;
+    float *restrict out0 = (float *)(H[2]);
     const float *restrict in0 = (const float *)(A + 0xd80);
+    const float *restrict in1 = (const float *)(A + 0x1bc0);
     for (long i1 = lo; i1 < hi; i1++) {
         float lane[8];
         for (long l = 0; l < 8; l++)
@@ -709,31 +659,13 @@ static void s23(struct net *net, long lo, long hi)
         }
         for (long l = 0; l < 4; l++)
             lane[l] += lane[l + 4];
-        out0[i1] = ((lane[0] + lane[2]) + (lane[1] + lane[3]));
-    }
-}
-
-/*   24 fused (3,) float32  at test_c_text.py:19 optimizer/images/conv2d_1
- *        out0 [param images/conv2d_1/b]
- *        <- in0 [arena+0x1bc0 4 B] ()
- *        <- in1 [arena+0x0 12 B] (3,)
- *        <- in2 [param images/conv2d_1/b] (3,)
- *        out0 = in2 - in0 * in1
- * 3 */
-static void s24(struct net *net)
-{
-    char *A = net->A;
-    char *const *H = net->H;
-    float *restrict out0 = (float *)(H[2]);
-    const float *restrict in0 = (const float *)(A + 0x1bc0);
-    const float *restrict in1 = (const float *)(A + 0x0);
-    const float x0 = in0[0];
-    GN_INDEPENDENT
-    for (long i = 0; i < 3; ++i) {
-        const float x1 = in1[i];
-        const float x2 = out0[i];
-        const float t0 = x0 * x1;
-        out0[i] = x2 - t0;
+        {
+            const float x0 = in1[0];
+            const float x1 = ((lane[0] + lane[2]) + (lane[1] + lane[3]));
+            const float x2 = out0[i1];
+            const float t0 = x0 * x1;
+            out0[i1] = x2 - t0;
+        }
     }
 }
 
@@ -885,40 +817,22 @@ static void step(struct net *net, int tid)
     if (tid == 0) {
         s4(net);
     }
-    net->barrier();
-    s6(net, CUT(8, tid), CUT(8, tid + 1));
     s7(net, CUT(8, tid), CUT(8, tid + 1));
     net->barrier();
     if (tid == 0) {
         s8(net);
-    }
-    net->barrier();
-    s9(net, CUT(8, tid), CUT(8, tid + 1));
-    s10(net, CUT(8, tid), CUT(8, tid + 1));
-    net->barrier();
-    if (tid == 0) {
-        s11(net);
         s12(net);
-        s13(net);
         s14(net);
-        s15(net);
-        s16(net);
-        s17(net);
     }
     if (net->failed) return;
     if (tid == 0)
-        s18(net);
+        s17(net);
     if (tid == 0) {
         s20(net);
         s21(net);
     }
     net->barrier();
     s23(net, CUT(3, tid), CUT(3, tid + 1));
-    net->barrier();
-    if (tid == 0) {
-        s24(net);
-    }
-    net->barrier();
     s25(net, CUT(8, tid), CUT(8, tid + 1));
     net->barrier();
     s26a(net, tid, CUT(8, tid), CUT(8, tid + 1));

@@ -1,4 +1,4 @@
-/* letters:training: 62 steps, arena 140,160 B, 2 threads
+/* letters:training: 41 steps, arena 140,160 B, 2 threads
  * Written by graphnet. Positions, buffers and formulas are those of the schedule. */
 #include <math.h>
 #include <stddef.h>
@@ -143,36 +143,6 @@ GN_INLINE long gn_row(int64_t index, int64_t rows)
     return (uint64_t)index < (uint64_t)rows ? (long)index : 0;
 }
 
-GN_CONTRACT GN_ONCE void gn_tile_4x2_float(long K, const float *restrict a,
-    const float *restrict b, float *restrict t, int add, long ai, long ak, long bk, long ti)
-{
-    GN_CONTRACTED
-    gn_vfloat c0_0 = {0}, c0_1 = {0};
-    gn_vfloat c1_0 = {0}, c1_1 = {0};
-    gn_vfloat c2_0 = {0}, c2_1 = {0};
-    gn_vfloat c3_0 = {0}, c3_1 = {0};
-    if (add) {
-        c0_0 = GN_VFLOAT(t + 0); c0_1 = GN_VFLOAT(t + 8);
-        c1_0 = GN_VFLOAT(t + ti); c1_1 = GN_VFLOAT(t + ti + 8);
-        c2_0 = GN_VFLOAT(t + 2 * ti); c2_1 = GN_VFLOAT(t + 2 * ti + 8);
-        c3_0 = GN_VFLOAT(t + 3 * ti); c3_1 = GN_VFLOAT(t + 3 * ti + 8);
-    }
-    for (long k = 0; k < K; ++k) {
-        const float *x = a + k * ak, *y = b + k * bk;
-        gn_vfloat b0 = GN_VFLOAT(y + 0), b1 = GN_VFLOAT(y + 8);
-        GN_KEEP(b0); GN_KEEP(b1);
-        float s;
-        s = x[0]; c0_0 += s * b0; c0_1 += s * b1;
-        s = x[ai]; c1_0 += s * b0; c1_1 += s * b1;
-        s = x[2 * ai]; c2_0 += s * b0; c2_1 += s * b1;
-        s = x[3 * ai]; c3_0 += s * b0; c3_1 += s * b1;
-    }
-    GN_VFLOAT(t + 0) = c0_0; GN_VFLOAT(t + 8) = c0_1;
-    GN_VFLOAT(t + ti) = c1_0; GN_VFLOAT(t + ti + 8) = c1_1;
-    GN_VFLOAT(t + 2 * ti) = c2_0; GN_VFLOAT(t + 2 * ti + 8) = c2_1;
-    GN_VFLOAT(t + 3 * ti) = c3_0; GN_VFLOAT(t + 3 * ti + 8) = c3_1;
-}
-
 GN_INLINE uint32_t gn_bits(float x) { uint32_t u; __builtin_memcpy(&u, &x, 4); return u; }
 GN_INLINE float gn_float(uint32_t u) { float x; __builtin_memcpy(&x, &u, 4); return x; }
 /* x - n * ln 2, with n the integer nearest to x / ln 2; the low bits of *shifted hold n */
@@ -230,7 +200,27 @@ GN_INLINE float gn_tanhf(float x)
     y = a > 10.0f ? 1.0f : y;
     return __builtin_copysignf(y, x);
 }
-GN_INLINE float gn_max_float(float a, float b) { return ((b > a) | (b != b)) ? b : a; }
+GN_CONTRACT GN_ONCE void gn_tile_2x4_float(long K, const float *restrict a,
+    const float *restrict b, float *restrict t, int add, long ai, long ak, long bk, long ti)
+{
+    GN_CONTRACTED
+    gn_vfloat c0_0 = {0}, c0_1 = {0}, c0_2 = {0}, c0_3 = {0};
+    gn_vfloat c1_0 = {0}, c1_1 = {0}, c1_2 = {0}, c1_3 = {0};
+    if (add) {
+        c0_0 = GN_VFLOAT(t + 0); c0_1 = GN_VFLOAT(t + 8); c0_2 = GN_VFLOAT(t + 16); c0_3 = GN_VFLOAT(t + 24);
+        c1_0 = GN_VFLOAT(t + ti); c1_1 = GN_VFLOAT(t + ti + 8); c1_2 = GN_VFLOAT(t + ti + 16); c1_3 = GN_VFLOAT(t + ti + 24);
+    }
+    for (long k = 0; k < K; ++k) {
+        const float *x = a + k * ak, *y = b + k * bk;
+        gn_vfloat b0 = GN_VFLOAT(y + 0), b1 = GN_VFLOAT(y + 8), b2 = GN_VFLOAT(y + 16), b3 = GN_VFLOAT(y + 24);
+        GN_KEEP(b0); GN_KEEP(b1); GN_KEEP(b2); GN_KEEP(b3);
+        float s;
+        s = x[0]; c0_0 += s * b0; c0_1 += s * b1; c0_2 += s * b2; c0_3 += s * b3;
+        s = x[ai]; c1_0 += s * b0; c1_1 += s * b1; c1_2 += s * b2; c1_3 += s * b3;
+    }
+    GN_VFLOAT(t + 0) = c0_0; GN_VFLOAT(t + 8) = c0_1; GN_VFLOAT(t + 16) = c0_2; GN_VFLOAT(t + 24) = c0_3;
+    GN_VFLOAT(t + ti) = c1_0; GN_VFLOAT(t + ti + 8) = c1_1; GN_VFLOAT(t + ti + 16) = c1_2; GN_VFLOAT(t + ti + 24) = c1_3;
+}
 
 /* ln(1 + f) + n * ln 2 for 1 + f from sqrt(1/2) to sqrt(2): f - f**2 / 2 + f**3 * polynomial, 2**-27 */
 GN_INLINE float gn_log_part(float f, float n)
@@ -258,6 +248,43 @@ GN_INLINE float gn_logf(float x)
     y = x == 0.0f ? -INFINITY : y;
     return x < 0.0f ? NAN : y;
 }
+GN_INLINE float gn_max_float(float a, float b) { return ((b > a) | (b != b)) ? b : a; }
+
+GN_INLINE float s23_value(float x0)
+{
+    return x0 * x0;
+}
+
+GN_CONTRACT GN_ONCE void gn_tile_4x2_float(long K, const float *restrict a,
+    const float *restrict b, float *restrict t, int add, long ai, long ak, long bk, long ti)
+{
+    GN_CONTRACTED
+    gn_vfloat c0_0 = {0}, c0_1 = {0};
+    gn_vfloat c1_0 = {0}, c1_1 = {0};
+    gn_vfloat c2_0 = {0}, c2_1 = {0};
+    gn_vfloat c3_0 = {0}, c3_1 = {0};
+    if (add) {
+        c0_0 = GN_VFLOAT(t + 0); c0_1 = GN_VFLOAT(t + 8);
+        c1_0 = GN_VFLOAT(t + ti); c1_1 = GN_VFLOAT(t + ti + 8);
+        c2_0 = GN_VFLOAT(t + 2 * ti); c2_1 = GN_VFLOAT(t + 2 * ti + 8);
+        c3_0 = GN_VFLOAT(t + 3 * ti); c3_1 = GN_VFLOAT(t + 3 * ti + 8);
+    }
+    for (long k = 0; k < K; ++k) {
+        const float *x = a + k * ak, *y = b + k * bk;
+        gn_vfloat b0 = GN_VFLOAT(y + 0), b1 = GN_VFLOAT(y + 8);
+        GN_KEEP(b0); GN_KEEP(b1);
+        float s;
+        s = x[0]; c0_0 += s * b0; c0_1 += s * b1;
+        s = x[ai]; c1_0 += s * b0; c1_1 += s * b1;
+        s = x[2 * ai]; c2_0 += s * b0; c2_1 += s * b1;
+        s = x[3 * ai]; c3_0 += s * b0; c3_1 += s * b1;
+    }
+    GN_VFLOAT(t + 0) = c0_0; GN_VFLOAT(t + 8) = c0_1;
+    GN_VFLOAT(t + ti) = c1_0; GN_VFLOAT(t + ti + 8) = c1_1;
+    GN_VFLOAT(t + 2 * ti) = c2_0; GN_VFLOAT(t + 2 * ti + 8) = c2_1;
+    GN_VFLOAT(t + 3 * ti) = c3_0; GN_VFLOAT(t + 3 * ti + 8) = c3_1;
+}
+
 typedef float gn_8float __attribute__((vector_size(32), aligned(4), may_alias));
 typedef float gn_4float __attribute__((vector_size(16), aligned(4), may_alias));
 GN_ONCE void gn_transpose_float(long n, long m, const float *restrict src, long lds,
@@ -305,6 +332,11 @@ GN_ONCE void gn_transpose_float(long n, long m, const float *restrict src, long 
             dst[k * ldd + i] = src[i * lds + k];
 }
 
+GN_INLINE float s27_value(float x0)
+{
+    return x0 * x0;
+}
+
 GN_CONTRACT GN_ONCE void gn_tile_6x2_float(long K, const float *restrict a,
     const float *restrict b, float *restrict t, int add, long ai, long ak, long bk, long ti)
 {
@@ -342,6 +374,11 @@ GN_CONTRACT GN_ONCE void gn_tile_6x2_float(long K, const float *restrict a,
     GN_VFLOAT(t + 5 * ti) = c5_0; GN_VFLOAT(t + 5 * ti + 8) = c5_1;
 }
 
+GN_INLINE float s35_value(float x0)
+{
+    return x0 * x0;
+}
+
 /* The row that an index means: counted from the end if negative, -1 if it is out of range. */
 GN_INLINE long gn_own_row(int64_t index, int64_t rows)
 {
@@ -360,6 +397,16 @@ static __attribute__((noinline, unused)) void gn_add4_float(float *restrict to, 
 {
     for (long j = 0; j < n; j++)
         to[j] = (((to[j] + a[j]) + b[j]) + c[j]) + d[j];
+}
+
+GN_INLINE float s39_value(float x0)
+{
+    return x0 * x0;
+}
+
+GN_INLINE float s42_value(float x0)
+{
+    return x0 * x0;
 }
 
 GN_CONTRACT GN_ONCE void gn_tile_8x1_float(long K, const float *restrict a,
@@ -418,6 +465,11 @@ GN_INLINE double gn_minimum_float64(double x, double y)
     double smaller = x > y ? y : x;
     return y != y ? y : smaller;
 }
+GN_INLINE float s45_value(float x0)
+{
+    return x0 * x0;
+}
+
 static const int32_t c44[7] GN_ALIGNED = {0, 1, 2, 3, 4, 5, 6};
 static const float c45[1] GN_ALIGNED = {0.0f};
 static const float c46[1] GN_ALIGNED = {-0.00625f};
@@ -428,7 +480,7 @@ static const float c61[1] GN_ALIGNED = {0.00625f};
 static const float c76[1] GN_ALIGNED = {1.0f};
 static const double c92[1] GN_ALIGNED = {1e-06};
 /*    0 matmul (7,64) float32  at test_c_text.py:26 letters/lstm_1
- *        out0 [arena+0x5000 1,792 B]
+ *        out0 [arena+0x3000 1,792 B]
  *        <- in0 [param letters/embedding_1/w] (7,16)
  *        <- in1 [param letters/lstm_1/wx] (16,64)
  *        <- in2 [param letters/lstm_1/b] (7,64) strides (0,1)
@@ -438,7 +490,7 @@ static void s0(struct net *net)
 {
     char *A = net->A;
     char *const *H = net->H;
-    float *restrict out0 = (float *)(A + 0x5000);
+    float *restrict out0 = (float *)(A + 0x3000);
     const float *restrict in0 = (const float *)(H[4]);
     const float *restrict in1 = (const float *)(H[5]);
     const float *restrict in2 = (const float *)(H[6]);
@@ -449,6 +501,7 @@ static void s0(struct net *net)
             const long top = row, end = row + 7;
             gn_tile_7x1_float(16, in0 + top * 16L, in1 + start, tile, 0, 16, 1, 64, 8);
             for (long i = row; i < end; ++i) {
+                GN_INDEPENDENT
                 for (long j = column; j < stop; ++j) {
                     {
                         const float x0 = tile[(i - top) * 8 + j - start];
@@ -493,27 +546,28 @@ static void s3(struct net *net, long lo, long hi)
     }
 }
 
-/*    4 pack width=>16 (4096,) uint8  at test_c_text.py:26 letters/lstm_1
- *        [arena+0x4000 4,096 B] <- [param letters/lstm_1/wh] (16,64)
- * packs the right operand in panels of 16 */
+/*    4 pack groups=>4 width=>32 (4096,) uint8  at test_c_text.py:26 letters/lstm_1
+ *        [arena+0x2000 4,096 B] <- [param letters/lstm_1/wh] (16,64)
+ * packs the right operand in panels of 32, 8 columns of each of 4 groups */
 static void s4(struct net *net)
 {
     char *A = net->A;
     char *const *H = net->H;
-    uint8_t *restrict out0 = (uint8_t *)(A + 0x4000);
+    uint8_t *restrict out0 = (uint8_t *)(A + 0x2000);
     const float *restrict in0 = (const float *)(H[3]);
-    for (long u = 0; u < 4; ++u) {
-        const long column = u * 16;
+    for (long u = 0; u < 2; ++u) {
+        const long column = u * 8;
         const long start = column;
-        float *panel = (float *)(out0) + column * 16L;
-        for (long d = 0; d < 16; ++d)
-            for (long c = 0; c < 16; ++c)
-                panel[d * 16 + c] = in0[d * 64L + (start + c)];
+        float *panel = (float *)(out0) + column * 64L;
+        for (long g = 0; g < 4; ++g)
+            for (long d = 0; d < 16; ++d)
+                for (long c = 0; c < 8; ++c)
+                    panel[d * 32 + g * 8 + c] = in0[d * 64L + ((start + g * 16) + c)];
     }
 }
 
 /*    4 take (32,64) float32  at test_c_text.py:26 letters/lstm_1
- *        [arena+0x0 8,192 B] <- [arena+0x5000 1,792 B] (7,64), [input ids+4*k0] (32,) strides (5,)
+ *        [arena+0x0 8,192 B] <- [arena+0x3000 1,792 B] (7,64), [input ids+4*k0] (32,) strides (5,)
  * row by row */
 static void s4_2(struct net *net, long lo, long hi, long k0)
 {
@@ -521,7 +575,7 @@ static void s4_2(struct net *net, long lo, long hi, long k0)
     char *const *H = net->H;
     const int gn_step = 4;
     float *restrict out0 = (float *)(A + 0x0);
-    const float *restrict in0 = (const float *)(A + 0x5000);
+    const float *restrict in0 = (const float *)(A + 0x3000);
     const int32_t *restrict in1 = (const int32_t *)(H[0] + k0 * 4);
     {
         int32_t low = in1[0], high = in1[0];
@@ -542,41 +596,7 @@ static void s4_2(struct net *net, long lo, long hi, long k0)
     }
 }
 
-/*    5 matmul_packed width=>16 (32,64) float32  at test_c_text.py:26 letters/lstm_1
- *        out0 [arena+0x2000 8,192 B]
- *        <- in0 [arena+0xa000+2048*k0 2,048 B] (32,16)
- *        <- in1 [arena+0x4000 4,096 B] (4096,)
- *        <- in2 [arena+0x0 8,192 B] (32,64)
- *        out0 = in2 + matmul_packed
- * tiles of 4 x 16, right operand packed before */
-static void s5(struct net *net, long lo, long hi, long k0)
-{
-    char *A = net->A;
-    float *restrict out0 = (float *)(A + 0x2000);
-    const float *restrict in0 = (const float *)(A + 0xa000 + k0 * 2048);
-    const uint8_t *restrict in1 = (const uint8_t *)(A + 0x4000);
-    const float *restrict in2 = (const float *)(A + 0x0);
-    const float *packed = (const float *)(in1);
-    float tile[64] GN_ALIGNED;
-    for (long column = 0; column < 64; column += 16) {
-        const long start = column, stop = column + 16;
-        for (long row = lo; row < hi; row += 4) {
-            const long end = row + 4 < hi ? row + 4 : hi, top = end > 4 ? end - 4 : 0;
-            gn_tile_4x2_float(16, in0 + top * 16L, packed + column * 16L, tile, 0, 16, 1, 16, 16);
-            for (long i = row; i < end; ++i) {
-                for (long j = column; j < stop; ++j) {
-                    {
-                        const float x0 = in2[64 * i + j];
-                        const float x1 = tile[(i - top) * 16 + j - start];
-                        out0[64 * i + j] = x0 + x1;
-                    }
-                }
-            }
-        }
-    }
-}
-
-/*    7 fused 7 x (32,16) float32  at test_c_text.py:26 letters/lstm_1
+/*    5 matmul_packed groups=>4 width=>32 7 x (32,16) float32  at test_c_text.py:26 letters/lstm_1
  *        out0 [arena+0x10000+2048*k0 2,048 B]
  *        out1 [arena+0x1a000+2048*k0 2,048 B]
  *        out2 [arena+0x15000+2048*k0 2,048 B]
@@ -584,20 +604,22 @@ static void s5(struct net *net, long lo, long hi, long k0)
  *        out4 [arena+0xd000+2048*(k0+1) 2,048 B]
  *        out5 [arena+0x12800+2048*k0 2,048 B]
  *        out6 [arena+0xa000+2048*(k0+1) 2,048 B]
- *        <- in0 [arena+0x20c0 2,048 B] (32,16) strides (64,1)
- *        <- in1 [arena+0x2040 2,048 B] (32,16) strides (64,1)
+ *        <- in0 [arena+0xa000+2048*k0 2,048 B] (32,16)
+ *        <- in1 [arena+0x2000 4,096 B] (4096,)
  *        <- in2 [arena+0xd000+2048*k0 2,048 B] (32,16)
- *        <- in3 [arena+0x2000 2,048 B] (32,16) strides (64,1)
- *        <- in4 [arena+0x2080 2,048 B] (32,16) strides (64,1)
- *        out0 = sigmoid(in0)
- *        out1 = sigmoid(in1)
- *        out2 = sigmoid(in3)
- *        out3 = tanh(in4)
+ *        <- in3 [arena+0x0 2,048 B] (32,16) strides (64,1)
+ *        <- in4 [arena+0x40 2,048 B] (32,16) strides (64,1)
+ *        <- in5 [arena+0x80 2,048 B] (32,16) strides (64,1)
+ *        <- in6 [arena+0xc0 2,048 B] (32,16) strides (64,1)
+ *        out0 = sigmoid(in6 + matmul_packed[3])
+ *        out1 = sigmoid(in4 + matmul_packed[1])
+ *        out2 = sigmoid(in3 + matmul_packed[0])
+ *        out3 = tanh(in5 + matmul_packed[2])
  *        out4 = out1 * in2 + out2 * out3
  *        out5 = tanh(out4)
  *        out6 = out0 * out5
- * 32 x 16 */
-static void s7(struct net *net, long lo, long hi, long k0)
+ * tiles of 2 x 32, right operand packed before, 8 columns of each of 4 groups */
+static void s5(struct net *net, long lo, long hi, long k0)
 {
     char *A = net->A;
     float *restrict out0 = (float *)(A + 0x10000 + k0 * 2048);
@@ -607,34 +629,55 @@ static void s7(struct net *net, long lo, long hi, long k0)
     float *restrict out4 = (float *)(A + 0xd000 + (k0 + 1) * 2048);
     float *restrict out5 = (float *)(A + 0x12800 + k0 * 2048);
     float *restrict out6 = (float *)(A + 0xa000 + (k0 + 1) * 2048);
-    const float *restrict in0 = (const float *)(A + 0x20c0);
-    const float *restrict in1 = (const float *)(A + 0x2040);
+    const float *restrict in0 = (const float *)(A + 0xa000 + k0 * 2048);
+    const uint8_t *restrict in1 = (const uint8_t *)(A + 0x2000);
     const float *restrict in2 = (const float *)(A + 0xd000 + k0 * 2048);
-    const float *restrict in3 = (const float *)(A + 0x2000);
-    const float *restrict in4 = (const float *)(A + 0x2080);
-    for (long i = lo; i < hi; ++i) {
-        GN_INDEPENDENT
-        for (long j = 0; j < 16; ++j) {
-            const float x0 = in0[64 * i + j];
-            const float x1 = in1[64 * i + j];
-            const float x2 = in2[16 * i + j];
-            const float x3 = in3[64 * i + j];
-            const float x4 = in4[64 * i + j];
-            const float y0 = gn_sigmoidf(x0);
-            const float y1 = gn_sigmoidf(x1);
-            const float y2 = gn_sigmoidf(x3);
-            const float y3 = gn_tanhf(x4);
-            const float t0 = y1 * x2;
-            const float t1 = y2 * y3;
-            const float y4 = t0 + t1;
-            const float y5 = gn_tanhf(y4);
-            out0[16 * i + j] = y0;
-            out1[16 * i + j] = y1;
-            out2[16 * i + j] = y2;
-            out3[16 * i + j] = y3;
-            out4[16 * i + j] = y4;
-            out5[16 * i + j] = y5;
-            out6[16 * i + j] = y0 * y5;
+    const float *restrict in3 = (const float *)(A + 0x0);
+    const float *restrict in4 = (const float *)(A + 0x40);
+    const float *restrict in5 = (const float *)(A + 0x80);
+    const float *restrict in6 = (const float *)(A + 0xc0);
+    const float *packed = (const float *)(in1);
+    float tile[64] GN_ALIGNED;
+    for (long column = 0; column < 16; column += 8) {
+        const long start = column, stop = column + 8;
+        for (long row = lo; row < hi; row += 2) {
+            const long end = row + 2 < hi ? row + 2 : hi, top = end > 2 ? end - 2 : 0;
+            gn_tile_2x4_float(16, in0 + top * 16L, packed + column * 64L, tile, 0, 16, 1, 32, 32);
+            for (long i = row; i < end; ++i) {
+                GN_INDEPENDENT
+                for (long j = column; j < stop; ++j) {
+                    {
+                        const float x0 = tile[(i - top) * 32 + 24 + j - start];
+                        const float x1 = tile[(i - top) * 32 + 8 + j - start];
+                        const float x2 = in2[16 * i + j];
+                        const float x3 = tile[(i - top) * 32 + j - start];
+                        const float x4 = tile[(i - top) * 32 + 16 + j - start];
+                        const float x5 = in3[64 * i + j];
+                        const float x6 = in4[64 * i + j];
+                        const float x7 = in5[64 * i + j];
+                        const float x8 = in6[64 * i + j];
+                        const float t0 = x5 + x3;
+                        const float t1 = x6 + x1;
+                        const float t2 = x7 + x4;
+                        const float t3 = x8 + x0;
+                        const float y0 = gn_sigmoidf(t3);
+                        const float y1 = gn_sigmoidf(t1);
+                        const float y2 = gn_sigmoidf(t0);
+                        const float y3 = gn_tanhf(t2);
+                        const float t4 = y1 * x2;
+                        const float t5 = y2 * y3;
+                        const float y4 = t4 + t5;
+                        const float y5 = gn_tanhf(y4);
+                        out0[16 * i + j] = y0;
+                        out1[16 * i + j] = y1;
+                        out2[16 * i + j] = y2;
+                        out3[16 * i + j] = y3;
+                        out4[16 * i + j] = y4;
+                        out5[16 * i + j] = y5;
+                        out6[16 * i + j] = y0 * y5;
+                    }
+                }
+            }
         }
     }
 }
@@ -666,53 +709,14 @@ static void s8(struct net *net)
     }
 }
 
-/*    9 add (32,5,7) float32  at test_c_text.py:26 letters/dense_1
- *        [arena+0x2800 4,480 B] <- [arena+0x2800 4,480 B] (32,5,7), [param letters/dense_1/b] (7,)
- * 160 x 7 */
-static void s9(struct net *net, long lo, long hi)
-{
-    char *A = net->A;
-    char *const *H = net->H;
-    float *restrict out0 = (float *)(A + 0x2800);
-    const float *restrict in1 = (const float *)(H[8]);
-    for (long i = lo * 5; i < hi * 5; ++i) {
-        GN_INDEPENDENT
-        for (long j = 0; j < 7; ++j) {
-            const float x0 = out0[7 * i + j];
-            const float x1 = in1[j];
-            out0[7 * i + j] = x0 + x1;
-        }
-    }
-}
-
-/*   10 max axes=>(2,) keepdims=>True (32,5,1) float32  at test_c_text.py:38 softmax_cross_entropy
- *        [arena+0x2300 640 B] <- [arena+0x2800 4,480 B] (32,5,7)
- * in lanes */
-static void s10(struct net *net, long lo, long hi)
-{
-    char *A = net->A;
-    float *restrict out0 = (float *)(A + 0x2300);
-    const float *restrict in0 = (const float *)(A + 0x2800);
-    for (long i0 = lo; i0 < hi; i0++) {
-        for (long i1 = 0; i1 < 5; i1++) {
-            float lane[4];
-            for (long l = 0; l < 4; l++)
-                lane[l] = in0[i0 * 35 + i1 * 7 + l];
-            for (long l = 0; l < 3; l++)
-                lane[l] = gn_max_float(lane[l], in0[i0 * 35 + i1 * 7 + 4 + l]);
-            out0[i0 * 5 + i1] = gn_max_float(gn_max_float(lane[0], lane[2]), gn_max_float(lane[1], lane[3]));
-        }
-    }
-}
-
 /*   11 bounded size=>7 wrap=>False (32,5) int32  at test_c_text.py:38 softmax_cross_entropy
- *        [arena+0x2580 640 B] <- [input target] (32,5) */
+ *        [arena+0x0 640 B] <- [input target] (32,5) */
 static void s11(struct net *net, long lo, long hi)
 {
     char *A = net->A;
     char *const *H = net->H;
     const int gn_step = 11;
-    int32_t *restrict out0 = (int32_t *)(A + 0x2580);
+    int32_t *restrict out0 = (int32_t *)(A + 0x0);
     const int32_t *restrict in0 = (const int32_t *)(H[9]);
     {
         int32_t low = in0[0], high = in0[0];
@@ -732,112 +736,129 @@ static void s11(struct net *net, long lo, long hi)
     }
 }
 
-/*   12 fused 3 x (32,5,7) float32  at test_c_text.py:38 softmax_cross_entropy
- *        out0 [arena+0x2800 4,480 B]
- *        out1 [arena+0x0 4,480 B]
- *        out2 [arena+0x1180 4,480 B]
+/*   12 rows of 7: (32,5,1) float32, (32,5,7) float32  at test_c_text.py:38 softmax_cross_entropy
+ *        out0 [arena+0x280 640 B]
+ *        out1 [arena+0x2800 4,480 B]
  *        <- in0 [arena+0x2800 4,480 B] (32,5,7)
- *        <- in1 [arena+0x2300 640 B] (32,5,1)
- *        <- in2 [arena+0x2580 640 B] (32,5,1)
+ *        <- in1 [param letters/dense_1/b] (1,1,7)
+ *        <- in2 [arena+0x0 640 B] (32,5,1)
  *        <- in3 [constant] (1,1,7)
- *        t0 = in0 - in1
- *        out0 = exp(t0)
- *        t1 = in2 == in3
- *        out1 = where(t1, t0, 0)
- *        out2 = where(t1, -0.00625, 0)
- * 160 x 7 */
+ *        t0 = in0 + in1
+ *        t1 = t0 - max(t0)
+ *        t2 = exp(t1)
+ *        t3 = in2 == in3
+ *        t4 = sum(t2)
+ *        out0 = log(t4) - sum(where(t3, t1, 0))
+ *        out1 = where(t3, -0.00625, 0) + 0.00625 / t4 * t2
+ * rows of 7 side by side */
 static void s12(struct net *net, long lo, long hi)
 {
     char *A = net->A;
-    float *restrict out0 = (float *)(A + 0x2800);
-    float *restrict out1 = (float *)(A + 0x0);
-    float *restrict out2 = (float *)(A + 0x1180);
-    const float *restrict in1 = (const float *)(A + 0x2300);
-    const int32_t *restrict in2 = (const int32_t *)(A + 0x2580);
-    const float x4 = c45[0];
-    const float x5 = c46[0];
-    for (long i = lo * 5; i < hi * 5; ++i) {
-        const float x1 = in1[i];
-        const int32_t x2 = in2[i];
+    char *const *H = net->H;
+    float *restrict out0 = (float *)(A + 0x280);
+    float *restrict out1 = (float *)(A + 0x2800);
+    const float *restrict in1 = (const float *)(H[8]);
+    const int32_t *restrict in2 = (const int32_t *)(A + 0x0);
+    float b0[448] GN_ALIGNED;
+    float b1[448] GN_ALIGNED;
+    float b2[448] GN_ALIGNED;
+    float n3[64] GN_ALIGNED;
+    float n4[64] GN_ALIGNED;
+    float n5[64] GN_ALIGNED;
+    float n6[64] GN_ALIGNED;
+    const float n0 = c45[0];
+    const float n1 = c46[0];
+    const float n2 = c61[0];
+    for (long i = lo * 5; i < hi * 5; i += 64) {
+        const long width = hi * 5 - i < 64 ? hi * 5 - i : 64;
+        float *restrict row0 = out0 + i;
+        float *restrict row1 = out1 + 7 * i;
+        const int32_t *restrict row3 = in2 + i;
+        for (long k = 0; k < width; k++) {
+            for (long j = 0; j < 7; j++)
+                b0[k + 64 * j] = row1[7 * k + j];
+        }
+        {
+            float acc[64];
+            for (long k = 0; k < width; k++)
+                acc[k] = -INFINITY;
+            for (long j = 0; j < 7; j++) {
+                for (long k = 0; k < width; k++)
+                    acc[k] = gn_max_float(acc[k], (b0[k + 64 * j] + in1[j]));
+            }
+            for (long k = 0; k < width; k++)
+                n3[k] = acc[k];
+        }
+        for (long j = 0; j < 7; j++) {
+            GN_INDEPENDENT
+            for (long k = 0; k < width; ++k) {
+                const float x0 = b0[k + 64 * j];
+                const float x1 = in1[j];
+                const float x2 = n3[k];
+                const float t0 = x0 + x1;
+                const float t1 = t0 - x2;
+                b2[k + 64 * j] = gn_expf(t1);
+            }
+        }
+        {
+            float acc[64];
+            for (long k = 0; k < width; k++)
+                acc[k] = 0;
+            for (long j = 0; j < 7; j++) {
+                for (long k = 0; k < width; k++)
+                    acc[k] += b2[k + 64 * j];
+            }
+            for (long k = 0; k < width; k++)
+                n4[k] = acc[k];
+        }
+        {
+            float acc[64];
+            for (long k = 0; k < width; k++)
+                acc[k] = 0;
+            for (long j = 0; j < 7; j++) {
+                for (long k = 0; k < width; k++)
+                    acc[k] += (row3[k] == c44[j]) ? ((b0[k + 64 * j] + in1[j]) - n3[k]) : n0;
+            }
+            for (long k = 0; k < width; k++)
+                n5[k] = acc[k];
+        }
         GN_INDEPENDENT
-        for (long j = 0; j < 7; ++j) {
-            const float x0 = out0[7 * i + j];
-            const int32_t x3 = c44[j];
-            const float t0 = x0 - x1;
-            const _Bool t1 = x2 == x3;
-            out0[7 * i + j] = gn_expf(t0);
-            out1[7 * i + j] = t1 ? t0 : x4;
-            out2[7 * i + j] = t1 ? x5 : x4;
+        for (long k = 0; k < width; ++k) {
+            const float x0 = n4[k];
+            const float x1 = n5[k];
+            const float t0 = gn_logf(x0);
+            row0[k] = t0 - x1;
+            n6[k] = n2 / x0;
         }
-    }
-}
-
-/*   13 sum axes=>(2,) (32,5) float32  at test_c_text.py:38 softmax_cross_entropy
- *        [arena+0x2300 640 B] <- [arena+0x2800 4,480 B] (32,5,7)
- * in lanes */
-static void s13(struct net *net, long lo, long hi)
-{
-    char *A = net->A;
-    float *restrict out0 = (float *)(A + 0x2300);
-    const float *restrict in0 = (const float *)(A + 0x2800);
-    for (long i0 = lo; i0 < hi; i0++) {
-        for (long i1 = 0; i1 < 5; i1++) {
-            float lane[4];
-            for (long l = 0; l < 4; l++)
-                lane[l] = in0[i0 * 35 + i1 * 7 + l];
-            for (long l = 0; l < 3; l++)
-                lane[l] += in0[i0 * 35 + i1 * 7 + 4 + l];
-            out0[i0 * 5 + i1] = ((lane[0] + lane[2]) + (lane[1] + lane[3]));
+        for (long j = 0; j < 7; j++) {
+            GN_INDEPENDENT
+            for (long k = 0; k < width; ++k) {
+                const int32_t x0 = row3[k];
+                const int32_t x1 = c44[j];
+                const float x4 = n6[k];
+                const float x5 = b2[k + 64 * j];
+                const _Bool t0 = x0 == x1;
+                const float t1 = t0 ? n1 : n0;
+                const float t2 = x4 * x5;
+                b1[k + 64 * j] = t1 + t2;
+            }
         }
-    }
-}
-
-/*   14 sum axes=>(2,) (32,5) float32  at test_c_text.py:38 softmax_cross_entropy
- *        [arena+0x2580 640 B] <- [arena+0x0 4,480 B] (32,5,7)
- * in lanes */
-static void s14(struct net *net, long lo, long hi)
-{
-    char *A = net->A;
-    float *restrict out0 = (float *)(A + 0x2580);
-    const float *restrict in0 = (const float *)(A + 0x0);
-    for (long i0 = lo; i0 < hi; i0++) {
-        for (long i1 = 0; i1 < 5; i1++) {
-            float lane[4];
-            for (long l = 0; l < 4; l++)
-                lane[l] = in0[i0 * 35 + i1 * 7 + l];
-            for (long l = 0; l < 3; l++)
-                lane[l] += in0[i0 * 35 + i1 * 7 + 4 + l];
-            out0[i0 * 5 + i1] = ((lane[0] + lane[2]) + (lane[1] + lane[3]));
+        for (long k = 0; k < width; k++) {
+            for (long j = 0; j < 7; j++)
+                row1[7 * k + j] = b1[k + 64 * j];
         }
-    }
-}
-
-/*   15 fused (32,5) float32  at test_c_text.py:38 softmax_cross_entropy
- *        out0 [arena+0x2580 640 B] <- in0 [arena+0x2300 640 B] (32,5), in1 [arena+0x2580 640 B] (32,5)
- *        out0 = log(in0) - in1
- * 160 */
-static void s15(struct net *net)
-{
-    char *A = net->A;
-    float *restrict out0 = (float *)(A + 0x2580);
-    const float *restrict in0 = (const float *)(A + 0x2300);
-    GN_INDEPENDENT
-    for (long i = 0; i < 160; ++i) {
-        const float x0 = in0[i];
-        const float x1 = out0[i];
-        const float t0 = gn_logf(x0);
-        out0[i] = t0 - x1;
     }
 }
 
 /*   16 sum axes=>(0,1) () float32  at test_c_text.py:38 softmax_cross_entropy
- *        [arena+0x22200 4 B] <- [arena+0x2580 640 B] (32,5)
+ *        out0 [arena+0x22200 4 B] <- in0 [arena+0x280 640 B] (32,5)
+ *        out0 = sum / 160
  * in lanes */
 static void s16(struct net *net)
 {
     char *A = net->A;
     float *restrict out0 = (float *)(A + 0x22200);
-    const float *restrict in0 = (const float *)(A + 0x2580);
+    const float *restrict in0 = (const float *)(A + 0x280);
     float lane[16];
     for (long l = 0; l < 16; l++)
         lane[l] = in0[l];
@@ -849,18 +870,11 @@ static void s16(struct net *net)
         lane[l] += lane[l + 8];
     for (long l = 0; l < 4; l++)
         lane[l] += lane[l + 4];
-    out0[0] = ((lane[0] + lane[2]) + (lane[1] + lane[3]));
-}
-
-/*   17 div () float32  at test_c_text.py:38 softmax_cross_entropy
- *        [arena+0x22200 4 B] <- [arena+0x22200 4 B] (), [constant 160] () */
-static void s17(struct net *net)
-{
-    char *A = net->A;
-    float *restrict out0 = (float *)(A + 0x22200);
-    const float x0 = out0[0];
-    const float x1 = c54[0];
-    out0[0] = x0 / x1;
+    {
+        const float x0 = ((lane[0] + lane[2]) + (lane[1] + lane[3]));
+        const float x1 = c54[0];
+        out0[0] = x0 / x1;
+    }
 }
 
 /*   18 fused () int32, 2 x () float32  at test_c_text.py:26 optimizer/letters/dense_1
@@ -917,46 +931,6 @@ static void s19(struct net *net)
     out0[0] = (float)x0;
 }
 
-/*   20 div (32,5) float32  at test_c_text.py:38 softmax_cross_entropy
- *        [arena+0x2300 640 B] <- [constant 0.00625] (1,1), [arena+0x2300 640 B] (32,5)
- * 160 */
-static void s20(struct net *net)
-{
-    char *A = net->A;
-    float *restrict out0 = (float *)(A + 0x2300);
-    const float x0 = c61[0];
-    GN_INDEPENDENT
-    for (long i = 0; i < 160; ++i) {
-        const float x1 = out0[i];
-        out0[i] = x0 / x1;
-    }
-}
-
-/*   21 fused (32,5,7) float32  at test_c_text.py:38 softmax_cross_entropy
- *        out0 [arena+0x2800 4,480 B]
- *        <- in0 [arena+0x2300 640 B] (32,5,1)
- *        <- in1 [arena+0x2800 4,480 B] (32,5,7)
- *        <- in2 [arena+0x1180 4,480 B] (32,5,7)
- *        out0 = in2 + in0 * in1
- * 160 x 7 */
-static void s21(struct net *net, long lo, long hi)
-{
-    char *A = net->A;
-    float *restrict out0 = (float *)(A + 0x2800);
-    const float *restrict in0 = (const float *)(A + 0x2300);
-    const float *restrict in2 = (const float *)(A + 0x1180);
-    for (long i = lo * 5; i < hi * 5; ++i) {
-        const float x0 = in0[i];
-        GN_INDEPENDENT
-        for (long j = 0; j < 7; ++j) {
-            const float x1 = out0[7 * i + j];
-            const float x2 = in2[7 * i + j];
-            const float t0 = x0 * x1;
-            out0[7 * i + j] = x2 + t0;
-        }
-    }
-}
-
 /*   22 sum axes=>(0,1) (7,) float32  at test_c_text.py:26 letters/dense_1
  *        [arena+0x221c0 28 B] <- [arena+0x2800 4,480 B] (32,5,7)
  * by columns */
@@ -976,34 +950,20 @@ static void s22(struct net *net)
         out0[l] = acc[l];
 }
 
-/*   23 square (7,) float32  optimizer
- *        [arena+0x0 28 B] <- [arena+0x221c0 28 B] (7,)
- * 7 */
+/*   23 sum axes=>(0,) () float32  optimizer
+ *        out0 [arena+0x22300 4 B] <- in0 [arena+0x221c0 28 B] (7,)
+ *        sum of square(in0)
+ * in lanes */
 static void s23(struct net *net)
 {
     char *A = net->A;
-    float *restrict out0 = (float *)(A + 0x0);
-    const float *restrict in0 = (const float *)(A + 0x221c0);
-    GN_INDEPENDENT
-    for (long i = 0; i < 7; ++i) {
-        const float x0 = in0[i];
-        out0[i] = x0 * x0;
-    }
-}
-
-/*   24 sum axes=>(0,) () float32  optimizer
- *        [arena+0x22300 4 B] <- [arena+0x0 28 B] (7,)
- * in lanes */
-static void s24(struct net *net)
-{
-    char *A = net->A;
     float *restrict out0 = (float *)(A + 0x22300);
-    const float *restrict in0 = (const float *)(A + 0x0);
+    const float *restrict in0 = (const float *)(A + 0x221c0);
     float lane[4];
     for (long l = 0; l < 4; l++)
-        lane[l] = in0[l];
+        lane[l] = s23_value(in0[l]);
     for (long l = 0; l < 3; l++)
-        lane[l] += in0[4 + l];
+        lane[l] += s23_value(in0[4 + l]);
     out0[0] = ((lane[0] + lane[2]) + (lane[1] + lane[3]));
 }
 
@@ -1046,35 +1006,21 @@ static void s26(struct net *net)
     }
 }
 
-/*   27 square (16,7) float32  optimizer
- *        [arena+0x0 448 B] <- [arena+0x22000 448 B] (16,7)
- * 112 */
+/*   27 sum axes=>(0,1) () float32  optimizer
+ *        out0 [arena+0x22340 4 B] <- in0 [arena+0x22000 448 B] (16,7)
+ *        sum of square(in0)
+ * in lanes */
 static void s27(struct net *net)
 {
     char *A = net->A;
-    float *restrict out0 = (float *)(A + 0x0);
-    const float *restrict in0 = (const float *)(A + 0x22000);
-    GN_INDEPENDENT
-    for (long i = 0; i < 112; ++i) {
-        const float x0 = in0[i];
-        out0[i] = x0 * x0;
-    }
-}
-
-/*   28 sum axes=>(0,1) () float32  optimizer
- *        [arena+0x22340 4 B] <- [arena+0x0 448 B] (16,7)
- * in lanes */
-static void s28(struct net *net)
-{
-    char *A = net->A;
     float *restrict out0 = (float *)(A + 0x22340);
-    const float *restrict in0 = (const float *)(A + 0x0);
+    const float *restrict in0 = (const float *)(A + 0x22000);
     float lane[16];
     for (long l = 0; l < 16; l++)
-        lane[l] = in0[l];
+        lane[l] = s27_value(in0[l]);
     for (long i1 = 16; i1 < 112; i1 += 16) {
         for (long l = 0; l < 16; l++)
-            lane[l] += in0[i1 + l];
+            lane[l] += s27_value(in0[i1 + l]);
     }
     for (long l = 0; l < 8; l++)
         lane[l] += lane[l + 8];
@@ -1272,35 +1218,21 @@ static void s34(struct net *net, long lo, long hi)
     }
 }
 
-/*   35 square (16,64) float32  optimizer
- *        [arena+0x11000 4,096 B] <- [arena+0x10000 4,096 B] (16,64)
- * 1024 */
-static void s35(struct net *net, long lo, long hi)
-{
-    char *A = net->A;
-    float *restrict out0 = (float *)(A + 0x11000);
-    const float *restrict in0 = (const float *)(A + 0x10000);
-    GN_INDEPENDENT
-    for (long i = lo * 64; i < hi * 64; ++i) {
-        const float x0 = in0[i];
-        out0[i] = x0 * x0;
-    }
-}
-
-/*   36 sum axes=>(0,1) () float32  optimizer
- *        [arena+0x12000 4 B] <- [arena+0x11000 4,096 B] (16,64)
+/*   35 sum axes=>(0,1) () float32  optimizer
+ *        out0 [arena+0x11700 4 B] <- in0 [arena+0x10000 4,096 B] (16,64)
+ *        sum of square(in0)
  * in lanes */
-static void s36(struct net *net)
+static void s35(struct net *net)
 {
     char *A = net->A;
-    float *restrict out0 = (float *)(A + 0x12000);
-    const float *restrict in0 = (const float *)(A + 0x11000);
+    float *restrict out0 = (float *)(A + 0x11700);
+    const float *restrict in0 = (const float *)(A + 0x10000);
     float lane[64];
     for (long l = 0; l < 64; l++)
-        lane[l] = in0[l];
+        lane[l] = s35_value(in0[l]);
     for (long i1 = 64; i1 < 1024; i1 += 64) {
         for (long l = 0; l < 64; l++)
-            lane[l] += in0[i1 + l];
+            lane[l] += s35_value(in0[i1 + l]);
     }
     for (long l = 0; l < 32; l++)
         lane[l] += lane[l + 32];
@@ -1351,12 +1283,12 @@ static void s37(struct net *net, long lo, long hi)
 }
 
 /*   38 sum axes=>(0,) (64,) float32  at test_c_text.py:26 letters/lstm_1
- *        [arena+0x2000 256 B] <- [arena+0x11000 1,792 B] (7,64)
+ *        [arena+0x19c0 256 B] <- [arena+0x11000 1,792 B] (7,64)
  * by columns */
 static void s38(struct net *net)
 {
     char *A = net->A;
-    float *restrict out0 = (float *)(A + 0x2000);
+    float *restrict out0 = (float *)(A + 0x19c0);
     const float *restrict in0 = (const float *)(A + 0x11000);
     float acc[64];
     for (long l = 0; l < 64; l++)
@@ -1369,35 +1301,21 @@ static void s38(struct net *net)
         out0[l] = acc[l];
 }
 
-/*   39 square (64,) float32  optimizer
- *        [arena+0x0 256 B] <- [arena+0x2000 256 B] (64,)
- * 64 */
+/*   39 sum axes=>(0,) () float32  optimizer
+ *        out0 [arena+0x1ac0 4 B] <- in0 [arena+0x19c0 256 B] (64,)
+ *        sum of square(in0)
+ * in lanes */
 static void s39(struct net *net)
 {
     char *A = net->A;
-    float *restrict out0 = (float *)(A + 0x0);
-    const float *restrict in0 = (const float *)(A + 0x2000);
-    GN_INDEPENDENT
-    for (long i = 0; i < 64; ++i) {
-        const float x0 = in0[i];
-        out0[i] = x0 * x0;
-    }
-}
-
-/*   40 sum axes=>(0,) () float32  optimizer
- *        [arena+0x2100 4 B] <- [arena+0x0 256 B] (64,)
- * in lanes */
-static void s40(struct net *net)
-{
-    char *A = net->A;
-    float *restrict out0 = (float *)(A + 0x2100);
-    const float *restrict in0 = (const float *)(A + 0x0);
+    float *restrict out0 = (float *)(A + 0x1ac0);
+    const float *restrict in0 = (const float *)(A + 0x19c0);
     float lane[16];
     for (long l = 0; l < 16; l++)
-        lane[l] = in0[l];
+        lane[l] = s39_value(in0[l]);
     for (long i0 = 16; i0 < 64; i0 += 16) {
         for (long l = 0; l < 16; l++)
-            lane[l] += in0[i0 + l];
+            lane[l] += s39_value(in0[i0 + l]);
     }
     for (long l = 0; l < 8; l++)
         lane[l] += lane[l + 8];
@@ -1425,35 +1343,21 @@ static void s41(struct net *net)
     }
 }
 
-/*   42 square (16,64) float32  optimizer
- *        [arena+0x1000 4,096 B] <- [arena+0x0 4,096 B] (16,64)
- * 1024 */
-static void s42(struct net *net, long lo, long hi)
-{
-    char *A = net->A;
-    float *restrict out0 = (float *)(A + 0x1000);
-    const float *restrict in0 = (const float *)(A + 0x0);
-    GN_INDEPENDENT
-    for (long i = lo * 64; i < hi * 64; ++i) {
-        const float x0 = in0[i];
-        out0[i] = x0 * x0;
-    }
-}
-
-/*   43 sum axes=>(0,1) () float32  optimizer
- *        [arena+0x2140 4 B] <- [arena+0x1000 4,096 B] (16,64)
+/*   42 sum axes=>(0,1) () float32  optimizer
+ *        out0 [arena+0x1b00 4 B] <- in0 [arena+0x0 4,096 B] (16,64)
+ *        sum of square(in0)
  * in lanes */
-static void s43(struct net *net)
+static void s42(struct net *net)
 {
     char *A = net->A;
-    float *restrict out0 = (float *)(A + 0x2140);
-    const float *restrict in0 = (const float *)(A + 0x1000);
+    float *restrict out0 = (float *)(A + 0x1b00);
+    const float *restrict in0 = (const float *)(A + 0x0);
     float lane[64];
     for (long l = 0; l < 64; l++)
-        lane[l] = in0[l];
+        lane[l] = s42_value(in0[l]);
     for (long i1 = 64; i1 < 1024; i1 += 64) {
         for (long l = 0; l < 64; l++)
-            lane[l] += in0[i1 + l];
+            lane[l] += s42_value(in0[i1 + l]);
     }
     for (long l = 0; l < 32; l++)
         lane[l] += lane[l + 32];
@@ -1492,91 +1396,70 @@ static void s44(struct net *net)
     }
 }
 
-/*   45 square (7,16) float32  optimizer
- *        [arena+0x19c0 448 B] <- [arena+0x1800 448 B] (7,16)
- * 112 */
+/*   45 sum axes=>(0,1) () float32  optimizer
+ *        out0 [arena+0x1b40 4 B]
+ *        <- in0 [arena+0x1800 448 B] (7,16)
+ *        <- in1 [arena+0x22300 4 B] ()
+ *        <- in2 [arena+0x22340 4 B] ()
+ *        <- in3 [arena+0x11700 4 B] ()
+ *        <- in4 [arena+0x1ac0 4 B] ()
+ *        <- in5 [arena+0x1b00 4 B] ()
+ *        <- in6 [hyper optimizer/clip_norm] ()
+ *        sum of square(in0)
+ *        t0 = cast(in1, dtype=float64) + cast(in2, dtype=float64) + cast(in3, dtype=float64)
+ *        t1 = t0 + cast(in4, dtype=float64) + cast(in5, dtype=float64) + cast(sum, dtype=float64)
+ *        out0 = cast(minimum(in6 / (sqrt(t1) + 1e-06), 1), dtype=float32)
+ * in lanes */
 static void s45(struct net *net)
 {
     char *A = net->A;
-    float *restrict out0 = (float *)(A + 0x19c0);
+    char *const *H = net->H;
+    float *restrict out0 = (float *)(A + 0x1b40);
     const float *restrict in0 = (const float *)(A + 0x1800);
-    GN_INDEPENDENT
-    for (long i = 0; i < 112; ++i) {
-        const float x0 = in0[i];
-        out0[i] = x0 * x0;
-    }
-}
-
-/*   46 sum axes=>(0,1) () float32  optimizer
- *        [arena+0x1b80 4 B] <- [arena+0x19c0 448 B] (7,16)
- * in lanes */
-static void s46(struct net *net)
-{
-    char *A = net->A;
-    float *restrict out0 = (float *)(A + 0x1b80);
-    const float *restrict in0 = (const float *)(A + 0x19c0);
+    const float *restrict in1 = (const float *)(A + 0x22300);
+    const float *restrict in2 = (const float *)(A + 0x22340);
+    const float *restrict in3 = (const float *)(A + 0x11700);
+    const float *restrict in4 = (const float *)(A + 0x1ac0);
+    const float *restrict in5 = (const float *)(A + 0x1b00);
+    const double *restrict in7 = (const double *)(H[15]);
     float lane[16];
     for (long l = 0; l < 16; l++)
-        lane[l] = in0[l];
+        lane[l] = s45_value(in0[l]);
     for (long i1 = 16; i1 < 112; i1 += 16) {
         for (long l = 0; l < 16; l++)
-            lane[l] += in0[i1 + l];
+            lane[l] += s45_value(in0[i1 + l]);
     }
     for (long l = 0; l < 8; l++)
         lane[l] += lane[l + 8];
     for (long l = 0; l < 4; l++)
         lane[l] += lane[l + 4];
-    out0[0] = ((lane[0] + lane[2]) + (lane[1] + lane[3]));
-}
-
-/*   47 fused () float32  optimizer
- *        out0 [arena+0x22300 4 B]
- *        <- in0 [arena+0x22300 4 B] ()
- *        <- in1 [arena+0x22340 4 B] ()
- *        <- in2 [arena+0x12000 4 B] ()
- *        <- in3 [arena+0x2100 4 B] ()
- *        <- in4 [arena+0x2140 4 B] ()
- *        <- in5 [arena+0x1b80 4 B] ()
- *        <- in6 [hyper optimizer/clip_norm] ()
- *        t0 = cast(in0, dtype=float64) + cast(in1, dtype=float64) + cast(in2, dtype=float64)
- *        t1 = t0 + cast(in3, dtype=float64) + cast(in4, dtype=float64) + cast(in5, dtype=float64)
- *        out0 = cast(minimum(in6 / (sqrt(t1) + 1e-06), 1), dtype=float32) */
-static void s47(struct net *net)
-{
-    char *A = net->A;
-    char *const *H = net->H;
-    float *restrict out0 = (float *)(A + 0x22300);
-    const float *restrict in1 = (const float *)(A + 0x22340);
-    const float *restrict in2 = (const float *)(A + 0x12000);
-    const float *restrict in3 = (const float *)(A + 0x2100);
-    const float *restrict in4 = (const float *)(A + 0x2140);
-    const float *restrict in5 = (const float *)(A + 0x1b80);
-    const double *restrict in7 = (const double *)(H[15]);
-    const float x0 = out0[0];
-    const float x1 = in1[0];
-    const float x2 = in2[0];
-    const float x3 = in3[0];
-    const float x4 = in4[0];
-    const float x5 = in5[0];
-    const double x6 = c92[0];
-    const double x7 = in7[0];
-    const double x8 = c57[0];
-    const double t0 = (double)x0;
-    const double t1 = (double)x1;
-    const double t2 = t0 + t1;
-    const double t3 = (double)x2;
-    const double t4 = t2 + t3;
-    const double t5 = (double)x3;
-    const double t6 = t4 + t5;
-    const double t7 = (double)x4;
-    const double t8 = t6 + t7;
-    const double t9 = (double)x5;
-    const double t10 = t8 + t9;
-    const double t11 = sqrt(t10);
-    const double t12 = t11 + x6;
-    const double t13 = x7 / t12;
-    const double t14 = gn_minimum_float64(t13, x8);
-    out0[0] = (float)t14;
+    {
+        const float x0 = in1[0];
+        const float x1 = in2[0];
+        const float x2 = in3[0];
+        const float x3 = in4[0];
+        const float x4 = in5[0];
+        const float x5 = ((lane[0] + lane[2]) + (lane[1] + lane[3]));
+        const double x6 = c92[0];
+        const double x7 = in7[0];
+        const double x8 = c57[0];
+        const double t0 = (double)x0;
+        const double t1 = (double)x1;
+        const double t2 = t0 + t1;
+        const double t3 = (double)x2;
+        const double t4 = t2 + t3;
+        const double t5 = (double)x3;
+        const double t6 = t4 + t5;
+        const double t7 = (double)x4;
+        const double t8 = t6 + t7;
+        const double t9 = (double)x5;
+        const double t10 = t8 + t9;
+        const double t11 = sqrt(t10);
+        const double t12 = t11 + x6;
+        const double t13 = x7 / t12;
+        const double t14 = gn_minimum_float64(t13, x8);
+        out0[0] = (float)t14;
+    }
 }
 
 /*   48 fused () float32  at test_c_text.py:26 optimizer/letters/dense_1
@@ -1633,43 +1516,53 @@ static void s51(struct net *net)
     out0[0] = (float)x0;
 }
 
-/*   52 fused 3 x (7,) float32  at test_c_text.py:26 optimizer/letters/dense_1
- *        out0 [slot m/letters/dense_1/b]
- *        out1 [slot v/letters/dense_1/b]
- *        out2 [param letters/dense_1/b]
+/*   57 many 6 updates of 2,343 elements, 3 x float32  optimizer/letters
  *        <- in0 [arena+0x222c0 4 B] ()
- *        <- in1 [slot m/letters/dense_1/b] (7,)
- *        <- in2 [arena+0x221c0 28 B] (7,)
- *        <- in3 [arena+0x22300 4 B] ()
+ *        <- in3 [arena+0x1b40 4 B] ()
  *        <- in4 [arena+0x1000 4 B] ()
  *        <- in5 [arena+0x1040 4 B] ()
- *        <- in6 [slot v/letters/dense_1/b] (7,)
  *        <- in7 [arena+0x1080 4 B] ()
  *        <- in8 [arena+0x22280 4 B] ()
  *        <- in9 [arena+0x10c0 4 B] ()
  *        <- in10 [arena+0x22240 4 B] ()
- *        <- in11 [param letters/dense_1/b] (7,)
+ *        <- in1 [out0], in6 [out1], in11 [out2]
  *        t0 = in2 * in3
  *        out0 = in0 * in1 + in4 * t0
  *        out1 = in5 * in6 + in7 * square(t0)
  *        out2 = in11 - in10 * (out0 / (sqrt(out1) * in8 + in9))
- * 7 */
-static void s52(struct net *net)
+ *        (7,) out0 [slot m/letters/dense_1/b], out1 [slot v/letters/dense_1/b], out2 [param letters/dense_1/b] <- in2 [arena+0x221c0 28 B]  at test_c_text.py:26 optimizer/letters/dense_1
+ *        (16,7) out0 [slot m/letters/dense_1/w], out1 [slot v/letters/dense_1/w], out2 [param letters/dense_1/w] <- in2 [arena+0x22000 448 B]  at test_c_text.py:26 optimizer/letters/dense_1
+ *        (16,64) out0 [slot m/letters/lstm_1/wh], out1 [slot v/letters/lstm_1/wh], out2 [param letters/lstm_1/wh] <- in2 [arena+0x10000 4,096 B]  at test_c_text.py:26 optimizer/letters/lstm_1
+ *        (64,) out0 [slot m/letters/lstm_1/b], out1 [slot v/letters/lstm_1/b], out2 [param letters/lstm_1/b] <- in2 [arena+0x19c0 256 B]  at test_c_text.py:26 optimizer/letters/lstm_1
+ *        (16,64) out0 [slot m/letters/lstm_1/wx], out1 [slot v/letters/lstm_1/wx], out2 [param letters/lstm_1/wx] <- in2 [arena+0x0 4,096 B]  at test_c_text.py:26 optimizer/letters/lstm_1
+ *        (7,16) out0 [slot m/letters/embedding_1/w], out1 [slot v/letters/embedding_1/w], out2 [param letters/embedding_1/w] <- in2 [arena+0x1800 448 B]  at test_c_text.py:25 optimizer/letters/embedding_1
+ * 2343 in 6 arrays */
+static void s57(struct net *net, long lo, long hi)
 {
     char *A = net->A;
     char *const *H = net->H;
-    float *restrict out0 = (float *)(H[14]);
-    float *restrict out1 = (float *)(H[16]);
-    float *restrict out2 = (float *)(H[8]);
     const float *restrict in0 = (const float *)(A + 0x222c0);
-    const float *restrict in2 = (const float *)(A + 0x221c0);
-    const float *restrict in3 = (const float *)(A + 0x22300);
+    const float *restrict in3 = (const float *)(A + 0x1b40);
     const float *restrict in4 = (const float *)(A + 0x1000);
     const float *restrict in5 = (const float *)(A + 0x1040);
     const float *restrict in7 = (const float *)(A + 0x1080);
     const float *restrict in8 = (const float *)(A + 0x22280);
     const float *restrict in9 = (const float *)(A + 0x10c0);
     const float *restrict in10 = (const float *)(A + 0x22240);
+    const struct {
+        float *out0;
+        float *out1;
+        float *out2;
+        const float *in2;
+        long size, first; /* elements, and the first block among those of all */
+    } members[6] = {
+        {(float *)(H[14]), (float *)(H[16]), (float *)(H[8]), (const float *)(A + 0x221c0), 7, 0},
+        {(float *)(H[18]), (float *)(H[19]), (float *)(H[7]), (const float *)(A + 0x22000), 112, 1},
+        {(float *)(H[20]), (float *)(H[21]), (float *)(H[3]), (const float *)(A + 0x10000), 1024, 2},
+        {(float *)(H[22]), (float *)(H[23]), (float *)(H[6]), (const float *)(A + 0x19c0), 64, 6},
+        {(float *)(H[24]), (float *)(H[25]), (float *)(H[5]), (const float *)(A + 0x0), 1024, 7},
+        {(float *)(H[26]), (float *)(H[27]), (float *)(H[4]), (const float *)(A + 0x1800), 112, 11},
+    };
     const float x0 = in0[0];
     const float x3 = in3[0];
     const float x4 = in4[0];
@@ -1678,378 +1571,37 @@ static void s52(struct net *net)
     const float x8 = in8[0];
     const float x9 = in9[0];
     const float x10 = in10[0];
-    GN_INDEPENDENT
-    for (long i = 0; i < 7; ++i) {
-        const float x1 = out0[i];
-        const float x2 = in2[i];
-        const float x6 = out1[i];
-        const float x11 = out2[i];
-        const float t0 = x0 * x1;
-        const float t1 = x2 * x3;
-        const float t2 = x4 * t1;
-        const float y0 = t0 + t2;
-        const float t3 = x5 * x6;
-        const float t4 = t1 * t1;
-        const float t5 = x7 * t4;
-        const float y1 = t3 + t5;
-        const float t6 = sqrtf(y1);
-        const float t7 = t6 * x8;
-        const float t8 = t7 + x9;
-        const float t9 = y0 / t8;
-        const float t10 = x10 * t9;
-        out0[i] = y0;
-        out1[i] = y1;
-        out2[i] = x11 - t10;
-    }
-}
-
-/*   53 fused 3 x (16,7) float32  at test_c_text.py:26 optimizer/letters/dense_1
- *        out0 [slot m/letters/dense_1/w]
- *        out1 [slot v/letters/dense_1/w]
- *        out2 [param letters/dense_1/w]
- *        <- in0 [arena+0x222c0 4 B] ()
- *        <- in1 [slot m/letters/dense_1/w] (16,7)
- *        <- in2 [arena+0x22000 448 B] (16,7)
- *        <- in3 [arena+0x22300 4 B] ()
- *        <- in4 [arena+0x1000 4 B] ()
- *        <- in5 [arena+0x1040 4 B] ()
- *        <- in6 [slot v/letters/dense_1/w] (16,7)
- *        <- in7 [arena+0x1080 4 B] ()
- *        <- in8 [arena+0x22280 4 B] ()
- *        <- in9 [arena+0x10c0 4 B] ()
- *        <- in10 [arena+0x22240 4 B] ()
- *        <- in11 [param letters/dense_1/w] (16,7)
- *        t0 = in2 * in3
- *        out0 = in0 * in1 + in4 * t0
- *        out1 = in5 * in6 + in7 * square(t0)
- *        out2 = in11 - in10 * (out0 / (sqrt(out1) * in8 + in9))
- * 112 */
-static void s53(struct net *net)
-{
-    char *A = net->A;
-    char *const *H = net->H;
-    float *restrict out0 = (float *)(H[18]);
-    float *restrict out1 = (float *)(H[19]);
-    float *restrict out2 = (float *)(H[7]);
-    const float *restrict in0 = (const float *)(A + 0x222c0);
-    const float *restrict in2 = (const float *)(A + 0x22000);
-    const float *restrict in3 = (const float *)(A + 0x22300);
-    const float *restrict in4 = (const float *)(A + 0x1000);
-    const float *restrict in5 = (const float *)(A + 0x1040);
-    const float *restrict in7 = (const float *)(A + 0x1080);
-    const float *restrict in8 = (const float *)(A + 0x22280);
-    const float *restrict in9 = (const float *)(A + 0x10c0);
-    const float *restrict in10 = (const float *)(A + 0x22240);
-    const float x0 = in0[0];
-    const float x3 = in3[0];
-    const float x4 = in4[0];
-    const float x5 = in5[0];
-    const float x7 = in7[0];
-    const float x8 = in8[0];
-    const float x9 = in9[0];
-    const float x10 = in10[0];
-    GN_INDEPENDENT
-    for (long i = 0; i < 112; ++i) {
-        const float x1 = out0[i];
-        const float x2 = in2[i];
-        const float x6 = out1[i];
-        const float x11 = out2[i];
-        const float t0 = x0 * x1;
-        const float t1 = x2 * x3;
-        const float t2 = x4 * t1;
-        const float y0 = t0 + t2;
-        const float t3 = x5 * x6;
-        const float t4 = t1 * t1;
-        const float t5 = x7 * t4;
-        const float y1 = t3 + t5;
-        const float t6 = sqrtf(y1);
-        const float t7 = t6 * x8;
-        const float t8 = t7 + x9;
-        const float t9 = y0 / t8;
-        const float t10 = x10 * t9;
-        out0[i] = y0;
-        out1[i] = y1;
-        out2[i] = x11 - t10;
-    }
-}
-
-/*   54 fused 3 x (16,64) float32  at test_c_text.py:26 optimizer/letters/lstm_1
- *        out0 [slot m/letters/lstm_1/wh]
- *        out1 [slot v/letters/lstm_1/wh]
- *        out2 [param letters/lstm_1/wh]
- *        <- in0 [arena+0x222c0 4 B] ()
- *        <- in1 [slot m/letters/lstm_1/wh] (16,64)
- *        <- in2 [arena+0x10000 4,096 B] (16,64)
- *        <- in3 [arena+0x22300 4 B] ()
- *        <- in4 [arena+0x1000 4 B] ()
- *        <- in5 [arena+0x1040 4 B] ()
- *        <- in6 [slot v/letters/lstm_1/wh] (16,64)
- *        <- in7 [arena+0x1080 4 B] ()
- *        <- in8 [arena+0x22280 4 B] ()
- *        <- in9 [arena+0x10c0 4 B] ()
- *        <- in10 [arena+0x22240 4 B] ()
- *        <- in11 [param letters/lstm_1/wh] (16,64)
- *        t0 = in2 * in3
- *        out0 = in0 * in1 + in4 * t0
- *        out1 = in5 * in6 + in7 * square(t0)
- *        out2 = in11 - in10 * (out0 / (sqrt(out1) * in8 + in9))
- * 1024 */
-static void s54(struct net *net, long lo, long hi)
-{
-    char *A = net->A;
-    char *const *H = net->H;
-    float *restrict out0 = (float *)(H[20]);
-    float *restrict out1 = (float *)(H[21]);
-    float *restrict out2 = (float *)(H[3]);
-    const float *restrict in0 = (const float *)(A + 0x222c0);
-    const float *restrict in2 = (const float *)(A + 0x10000);
-    const float *restrict in3 = (const float *)(A + 0x22300);
-    const float *restrict in4 = (const float *)(A + 0x1000);
-    const float *restrict in5 = (const float *)(A + 0x1040);
-    const float *restrict in7 = (const float *)(A + 0x1080);
-    const float *restrict in8 = (const float *)(A + 0x22280);
-    const float *restrict in9 = (const float *)(A + 0x10c0);
-    const float *restrict in10 = (const float *)(A + 0x22240);
-    const float x0 = in0[0];
-    const float x3 = in3[0];
-    const float x4 = in4[0];
-    const float x5 = in5[0];
-    const float x7 = in7[0];
-    const float x8 = in8[0];
-    const float x9 = in9[0];
-    const float x10 = in10[0];
-    GN_INDEPENDENT
-    for (long i = lo * 64; i < hi * 64; ++i) {
-        const float x1 = out0[i];
-        const float x2 = in2[i];
-        const float x6 = out1[i];
-        const float x11 = out2[i];
-        const float t0 = x0 * x1;
-        const float t1 = x2 * x3;
-        const float t2 = x4 * t1;
-        const float y0 = t0 + t2;
-        const float t3 = x5 * x6;
-        const float t4 = t1 * t1;
-        const float t5 = x7 * t4;
-        const float y1 = t3 + t5;
-        const float t6 = sqrtf(y1);
-        const float t7 = t6 * x8;
-        const float t8 = t7 + x9;
-        const float t9 = y0 / t8;
-        const float t10 = x10 * t9;
-        out0[i] = y0;
-        out1[i] = y1;
-        out2[i] = x11 - t10;
-    }
-}
-
-/*   55 fused 3 x (64,) float32  at test_c_text.py:26 optimizer/letters/lstm_1
- *        out0 [slot m/letters/lstm_1/b]
- *        out1 [slot v/letters/lstm_1/b]
- *        out2 [param letters/lstm_1/b]
- *        <- in0 [arena+0x222c0 4 B] ()
- *        <- in1 [slot m/letters/lstm_1/b] (64,)
- *        <- in2 [arena+0x2000 256 B] (64,)
- *        <- in3 [arena+0x22300 4 B] ()
- *        <- in4 [arena+0x1000 4 B] ()
- *        <- in5 [arena+0x1040 4 B] ()
- *        <- in6 [slot v/letters/lstm_1/b] (64,)
- *        <- in7 [arena+0x1080 4 B] ()
- *        <- in8 [arena+0x22280 4 B] ()
- *        <- in9 [arena+0x10c0 4 B] ()
- *        <- in10 [arena+0x22240 4 B] ()
- *        <- in11 [param letters/lstm_1/b] (64,)
- *        t0 = in2 * in3
- *        out0 = in0 * in1 + in4 * t0
- *        out1 = in5 * in6 + in7 * square(t0)
- *        out2 = in11 - in10 * (out0 / (sqrt(out1) * in8 + in9))
- * 64 */
-static void s55(struct net *net)
-{
-    char *A = net->A;
-    char *const *H = net->H;
-    float *restrict out0 = (float *)(H[22]);
-    float *restrict out1 = (float *)(H[23]);
-    float *restrict out2 = (float *)(H[6]);
-    const float *restrict in0 = (const float *)(A + 0x222c0);
-    const float *restrict in2 = (const float *)(A + 0x2000);
-    const float *restrict in3 = (const float *)(A + 0x22300);
-    const float *restrict in4 = (const float *)(A + 0x1000);
-    const float *restrict in5 = (const float *)(A + 0x1040);
-    const float *restrict in7 = (const float *)(A + 0x1080);
-    const float *restrict in8 = (const float *)(A + 0x22280);
-    const float *restrict in9 = (const float *)(A + 0x10c0);
-    const float *restrict in10 = (const float *)(A + 0x22240);
-    const float x0 = in0[0];
-    const float x3 = in3[0];
-    const float x4 = in4[0];
-    const float x5 = in5[0];
-    const float x7 = in7[0];
-    const float x8 = in8[0];
-    const float x9 = in9[0];
-    const float x10 = in10[0];
-    GN_INDEPENDENT
-    for (long i = 0; i < 64; ++i) {
-        const float x1 = out0[i];
-        const float x2 = in2[i];
-        const float x6 = out1[i];
-        const float x11 = out2[i];
-        const float t0 = x0 * x1;
-        const float t1 = x2 * x3;
-        const float t2 = x4 * t1;
-        const float y0 = t0 + t2;
-        const float t3 = x5 * x6;
-        const float t4 = t1 * t1;
-        const float t5 = x7 * t4;
-        const float y1 = t3 + t5;
-        const float t6 = sqrtf(y1);
-        const float t7 = t6 * x8;
-        const float t8 = t7 + x9;
-        const float t9 = y0 / t8;
-        const float t10 = x10 * t9;
-        out0[i] = y0;
-        out1[i] = y1;
-        out2[i] = x11 - t10;
-    }
-}
-
-/*   56 fused 3 x (16,64) float32  at test_c_text.py:26 optimizer/letters/lstm_1
- *        out0 [slot m/letters/lstm_1/wx]
- *        out1 [slot v/letters/lstm_1/wx]
- *        out2 [param letters/lstm_1/wx]
- *        <- in0 [arena+0x222c0 4 B] ()
- *        <- in1 [slot m/letters/lstm_1/wx] (16,64)
- *        <- in2 [arena+0x0 4,096 B] (16,64)
- *        <- in3 [arena+0x22300 4 B] ()
- *        <- in4 [arena+0x1000 4 B] ()
- *        <- in5 [arena+0x1040 4 B] ()
- *        <- in6 [slot v/letters/lstm_1/wx] (16,64)
- *        <- in7 [arena+0x1080 4 B] ()
- *        <- in8 [arena+0x22280 4 B] ()
- *        <- in9 [arena+0x10c0 4 B] ()
- *        <- in10 [arena+0x22240 4 B] ()
- *        <- in11 [param letters/lstm_1/wx] (16,64)
- *        t0 = in2 * in3
- *        out0 = in0 * in1 + in4 * t0
- *        out1 = in5 * in6 + in7 * square(t0)
- *        out2 = in11 - in10 * (out0 / (sqrt(out1) * in8 + in9))
- * 1024 */
-static void s56(struct net *net, long lo, long hi)
-{
-    char *A = net->A;
-    char *const *H = net->H;
-    float *restrict out0 = (float *)(H[24]);
-    float *restrict out1 = (float *)(H[25]);
-    float *restrict out2 = (float *)(H[5]);
-    const float *restrict in0 = (const float *)(A + 0x222c0);
-    const float *restrict in2 = (const float *)(A + 0x0);
-    const float *restrict in3 = (const float *)(A + 0x22300);
-    const float *restrict in4 = (const float *)(A + 0x1000);
-    const float *restrict in5 = (const float *)(A + 0x1040);
-    const float *restrict in7 = (const float *)(A + 0x1080);
-    const float *restrict in8 = (const float *)(A + 0x22280);
-    const float *restrict in9 = (const float *)(A + 0x10c0);
-    const float *restrict in10 = (const float *)(A + 0x22240);
-    const float x0 = in0[0];
-    const float x3 = in3[0];
-    const float x4 = in4[0];
-    const float x5 = in5[0];
-    const float x7 = in7[0];
-    const float x8 = in8[0];
-    const float x9 = in9[0];
-    const float x10 = in10[0];
-    GN_INDEPENDENT
-    for (long i = lo * 64; i < hi * 64; ++i) {
-        const float x1 = out0[i];
-        const float x2 = in2[i];
-        const float x6 = out1[i];
-        const float x11 = out2[i];
-        const float t0 = x0 * x1;
-        const float t1 = x2 * x3;
-        const float t2 = x4 * t1;
-        const float y0 = t0 + t2;
-        const float t3 = x5 * x6;
-        const float t4 = t1 * t1;
-        const float t5 = x7 * t4;
-        const float y1 = t3 + t5;
-        const float t6 = sqrtf(y1);
-        const float t7 = t6 * x8;
-        const float t8 = t7 + x9;
-        const float t9 = y0 / t8;
-        const float t10 = x10 * t9;
-        out0[i] = y0;
-        out1[i] = y1;
-        out2[i] = x11 - t10;
-    }
-}
-
-/*   57 fused 3 x (7,16) float32  at test_c_text.py:25 optimizer/letters/embedding_1
- *        out0 [slot m/letters/embedding_1/w]
- *        out1 [slot v/letters/embedding_1/w]
- *        out2 [param letters/embedding_1/w]
- *        <- in0 [arena+0x222c0 4 B] ()
- *        <- in1 [slot m/letters/embedding_1/w] (7,16)
- *        <- in2 [arena+0x1800 448 B] (7,16)
- *        <- in3 [arena+0x22300 4 B] ()
- *        <- in4 [arena+0x1000 4 B] ()
- *        <- in5 [arena+0x1040 4 B] ()
- *        <- in6 [slot v/letters/embedding_1/w] (7,16)
- *        <- in7 [arena+0x1080 4 B] ()
- *        <- in8 [arena+0x22280 4 B] ()
- *        <- in9 [arena+0x10c0 4 B] ()
- *        <- in10 [arena+0x22240 4 B] ()
- *        <- in11 [param letters/embedding_1/w] (7,16)
- *        t0 = in2 * in3
- *        out0 = in0 * in1 + in4 * t0
- *        out1 = in5 * in6 + in7 * square(t0)
- *        out2 = in11 - in10 * (out0 / (sqrt(out1) * in8 + in9))
- * 112 */
-static void s57(struct net *net)
-{
-    char *A = net->A;
-    char *const *H = net->H;
-    float *restrict out0 = (float *)(H[26]);
-    float *restrict out1 = (float *)(H[27]);
-    float *restrict out2 = (float *)(H[4]);
-    const float *restrict in0 = (const float *)(A + 0x222c0);
-    const float *restrict in2 = (const float *)(A + 0x1800);
-    const float *restrict in3 = (const float *)(A + 0x22300);
-    const float *restrict in4 = (const float *)(A + 0x1000);
-    const float *restrict in5 = (const float *)(A + 0x1040);
-    const float *restrict in7 = (const float *)(A + 0x1080);
-    const float *restrict in8 = (const float *)(A + 0x22280);
-    const float *restrict in9 = (const float *)(A + 0x10c0);
-    const float *restrict in10 = (const float *)(A + 0x22240);
-    const float x0 = in0[0];
-    const float x3 = in3[0];
-    const float x4 = in4[0];
-    const float x5 = in5[0];
-    const float x7 = in7[0];
-    const float x8 = in8[0];
-    const float x9 = in9[0];
-    const float x10 = in10[0];
-    GN_INDEPENDENT
-    for (long i = 0; i < 112; ++i) {
-        const float x1 = out0[i];
-        const float x2 = in2[i];
-        const float x6 = out1[i];
-        const float x11 = out2[i];
-        const float t0 = x0 * x1;
-        const float t1 = x2 * x3;
-        const float t2 = x4 * t1;
-        const float y0 = t0 + t2;
-        const float t3 = x5 * x6;
-        const float t4 = t1 * t1;
-        const float t5 = x7 * t4;
-        const float y1 = t3 + t5;
-        const float t6 = sqrtf(y1);
-        const float t7 = t6 * x8;
-        const float t8 = t7 + x9;
-        const float t9 = y0 / t8;
-        const float t10 = x10 * t9;
-        out0[i] = y0;
-        out1[i] = y1;
-        out2[i] = x11 - t10;
+    for (long m = 0; m < 6; ++m) {
+        const long size = members[m].size, first = members[m].first;
+        const long start = lo > first ? (lo - first) * 256 : 0;
+        const long stop = (hi - first) * 256 < size ? (hi - first) * 256 : size;
+        float *restrict out0 = members[m].out0;
+        float *restrict out1 = members[m].out1;
+        float *restrict out2 = members[m].out2;
+        const float *restrict in2 = members[m].in2;
+        GN_INDEPENDENT
+        for (long i = start; i < stop; ++i) {
+            const float x1 = out0[i];
+            const float x2 = in2[i];
+            const float x6 = out1[i];
+            const float x11 = out2[i];
+            const float t0 = x0 * x1;
+            const float t1 = x2 * x3;
+            const float t2 = x4 * t1;
+            const float y0 = t0 + t2;
+            const float t3 = x5 * x6;
+            const float t4 = t1 * t1;
+            const float t5 = x7 * t4;
+            const float y1 = t3 + t5;
+            const float t6 = sqrtf(y1);
+            const float t7 = t6 * x8;
+            const float t8 = t7 + x9;
+            const float t9 = y0 / t8;
+            const float t10 = x10 * t9;
+            out0[i] = y0;
+            out1[i] = y1;
+            out2[i] = x11 - t10;
+        }
     }
 }
 
@@ -2099,39 +1651,25 @@ static void step(struct net *net, int tid)
     for (long k0 = 0; k0 < 5; ++k0) {
         s4_2(net, CUT(32, tid), CUT(32, tid + 1), k0);
         s5(net, CUT(32, tid), CUT(32, tid + 1), k0);
-        s7(net, CUT(32, tid), CUT(32, tid + 1), k0);
     }
     net->barrier();
     if (tid == 0) {
         s8(net);
     }
-    net->barrier();
-    s9(net, CUT(32, tid), CUT(32, tid + 1));
-    s10(net, CUT(32, tid), CUT(32, tid + 1));
     s11(net, CUT(32, tid), CUT(32, tid + 1));
+    net->barrier();
     s12(net, CUT(32, tid), CUT(32, tid + 1));
-    s13(net, CUT(32, tid), CUT(32, tid + 1));
-    s14(net, CUT(32, tid), CUT(32, tid + 1));
     net->barrier();
     if (tid == 0) {
-        s15(net);
         s16(net);
-        s17(net);
     }
     if (net->failed) return;
     if (tid == 0)
         s18(net);
     if (tid == 0) {
         s19(net);
-        s20(net);
-    }
-    net->barrier();
-    s21(net, CUT(32, tid), CUT(32, tid + 1));
-    net->barrier();
-    if (tid == 0) {
         s22(net);
         s23(net);
-        s24(net);
     }
     net->barrier();
     s25(net, CUT(32, tid), CUT(32, tid + 1));
@@ -2139,7 +1677,6 @@ static void step(struct net *net, int tid)
     if (tid == 0) {
         s26(net);
         s27(net);
-        s28(net);
         s29(net);
     }
     s30(net, CUT(32, tid), CUT(32, tid + 1));
@@ -2154,49 +1691,27 @@ static void step(struct net *net, int tid)
     }
     net->barrier();
     s34(net, CUT(16, tid), CUT(16, tid + 1));
-    s35(net, CUT(16, tid), CUT(16, tid + 1));
     net->barrier();
     if (tid == 0) {
-        s36(net);
+        s35(net);
     }
-    net->barrier();
     s37(net, CUT(4, tid), CUT(4, tid + 1));
     net->barrier();
     if (tid == 0) {
         s38(net);
         s39(net);
-        s40(net);
         s41(net);
-    }
-    net->barrier();
-    s42(net, CUT(16, tid), CUT(16, tid + 1));
-    net->barrier();
-    if (tid == 0) {
-        s43(net);
+        s42(net);
         s44(net);
         s45(net);
-        s46(net);
-        s47(net);
         s48(net);
         s49(net);
         s50(net);
         s51(net);
     }
-    if (net->failed) return;
-    if (tid == 0)
-        s52(net);
-    if (tid == 0) {
-        s53(net);
-    }
     net->barrier();
-    s54(net, CUT(16, tid), CUT(16, tid + 1));
-    if (tid == 0) {
-        s55(net);
-    }
-    s56(net, CUT(16, tid), CUT(16, tid + 1));
-    if (tid == 0) {
-        s57(net);
-    }
+    if (net->failed) return;
+    s57(net, CUT(12, tid), CUT(12, tid + 1));
     s58(net, CUT(32, tid), CUT(32, tid + 1));
     s59(net, CUT(32, tid), CUT(32, tid + 1));
 }
