@@ -19,6 +19,7 @@ from graphnet.kernels.c import gemm_pack
 from graphnet.kernels.c.gemm_dots import LEAST_LINE, Dots, Plain, Sums, few, line
 from graphnet.kernels.c.gemm_pack import Matrix, block
 from graphnet.kernels.c.gemm_tiles import GIGAHERTZ, Plan, Product, Split, Text, choose, is_deep
+from graphnet.kernels.c.gemm_vector import PackedSums, panel_width
 from graphnet.kernels.c.nest import INDEPENDENT
 from graphnet.kernels.c.tile import tiles
 from graphnet.kernels.c.view import CTYPES, ITEMSIZE, Attrs, Epilogue, Job, Phase, View
@@ -276,24 +277,32 @@ SLOWER = 1.3
 """By what factor tiles in groups may be slower than the best: what they save is the result stored and read again."""
 
 
-def _packed(out: View, left: View, right: Matrix, threads: int, width: int, groups: int) -> Plan:
-    """The plan of a product of matrices whose rows threads share and whose right operand is packed."""
+def _of_matrices(out: View, left: View, right: Matrix) -> Product:
+    """The product of two matrices."""
     (m, n), k = out.shape, left.shape[1]
     result, first = (Matrix(v.name, v.strides[0], v.strides[1]) for v in (out, left))
-    split = Split("m", threads) if m >= threads > 1 else Split()
-    return choose(Product(out.dtype, m, n, k, result, first, right), split, width=width, groups=groups)
+    return Product(out.dtype, m, n, k, result, first, right)
+
+
+def _packed(out: View, left: View, right: Matrix, threads: int, width: int, groups: int) -> Plan:
+    """The plan of a product of matrices whose rows threads share and whose right operand is packed."""
+    split = Split("m", threads) if out.shape[0] >= threads > 1 else Split()
+    return choose(_of_matrices(out, left, right), split, width=width, groups=groups)
 
 
 def packed_width(outs: Sequence[View], ins: Sequence[View], attrs: Attrs, job: Job) -> int:
     """Columns in a panel if right is packed apart, for outs and ins of ``matmul``; 0 if that cannot be done.
 
-    It can for matrices (no leading axes) that are large enough for tiles, with k up to a few thousand; in
+    It can for matrices (no leading axes) that are large enough for tiles, with k up to a few thousand, and for a
+    vector times a large matrix whose rows are dense; in
     ``attrs["groups"]``, one if that is left out, if these divide the columns and the vectors of some good tile.
     """
     (out,), (left, right), groups = outs, ins, attrs.get("groups", 1)
-    if len(out.shape) != 2 or len(right.shape) != 2 or 1 in out.shape or out.size * left.shape[1] <= SMALL:
+    if len(out.shape) != 2 or len(right.shape) != 2 or out.shape[1] == 1 or out.size * left.shape[1] <= SMALL:
         return 0
     matrix = Matrix(right.name, *right.strides)
+    if out.shape[0] == 1:
+        return panel_width(_of_matrices(out, left, matrix)) if groups == 1 else 0
     plan = _packed(out, left, matrix, job.threads, -1, 1)
     if groups > 1:
         if out.shape[1] % groups or all(nv % groups for _, nv in tiles()):
@@ -327,12 +336,16 @@ def matmul_packed(outs: Sequence[View], ins: Sequence[View], attrs: Attrs, job: 
     """out (m, n) = left (m, k) @ right, where ins are left and what ``pack`` made of right.
 
     Bit for bit what ``matmul`` gives. One phase; its units are the rows of out and of left, so that steps which
-    share rows the same way need no barrier between them. ``attrs`` are those of ``pack``. The epilogue is as for
-    ``matmul``, but in groups it takes, for i < m and j < n / groups, the elements (i, j), (i, j + n / groups) and
-    so on together; no scratch.
+    share rows the same way need no barrier between them, or the panels if there is one row. ``attrs`` are those of
+    ``pack``. The epilogue is as for ``matmul``, but in groups it takes, for i < m and j < n / groups, the elements
+    (i, j), (i, j + n / groups) and so on together; no scratch.
     """
     (out,), (left, packed) = outs, ins
     matrix = Matrix(packed.name, 0, 1)
+    if out.shape[0] == 1:
+        sums = PackedSums(_of_matrices(out, left, matrix), attrs["width"])
+        lines = sums.lines(job.epilogue)
+        return [Phase(_text(lines), sums.units, (1, None, 0), (*sums.helpers, INDEPENDENT), sums.cost, sums.note)]
     kind = Tiles(_packed(out, left, matrix, job.threads, attrs["width"], attrs.get("groups", 1)))
     lines = kind.lines(("lo", "hi"), job.epilogue, packed.name)
     units = out.shape[0] if kind.plan.threads > 1 else 1

@@ -36,16 +36,16 @@ class Plain:
         if p.k <= 1:
             value = f"{p.left.element('i', '0')} * {p.right.element('0', 'j')}" if p.k else "0"
             outer, inner = heads[::-1] if p.out.down == 1 and p.n > 1 else heads
-            return block(outer, block(inner, _store(p, epilogue, f"({value})")))
+            return block(outer, block(inner, store(p, epilogue, f"({value})")))
         total = [
             f"{CTYPES[p.dtype]} sum = 0;",
             f"for (long k = 0; k < {p.k}; ++k)",
             f"    sum += {p.left.element('i', 'k')} * {p.right.element('k', 'j')};",
         ]
-        return block(heads[0], block(heads[1], total + _store(p, epilogue, "sum")))
+        return block(heads[0], block(heads[1], total + store(p, epilogue, "sum")))
 
 
-def _store(p: Product, epilogue: Epilogue | None, value: str) -> list[str]:
+def store(p: Product, epilogue: Epilogue | None, value: str) -> list[str]:
     """What is done with an element that is finished."""
     return epilogue(("i", "j"), value).splitlines() if epilogue else [f"{p.out.element('i', 'j')} = {value};"]
 
@@ -259,8 +259,8 @@ class Dots:
         name = dots_name(self.rows, self.columns, self.count, p.dtype)
         call = f"{name}({p.k}, {p.left.pointer('top', '0')}, {p.left.down}, {columns}, {apart}, part);"
         value = f"part[({r} - top) * {self.columns} + {c} - start]"
-        store = _store(p.turned if self.turned else p, epilogue, value)
-        each = block(f"for (long {c} = column; {c} < stop; ++{c})", store)
+        last = store(p.turned if self.turned else p, epilogue, value)
+        each = block(f"for (long {c} = column; {c} < stop; ++{c})", last)
         inner = [call, *block(f"for (long {r} = row; {r} < end; ++{r})", each)]
         share = bounds if axis == "n" else ("0", str(p.n))
         if self.columns == p.n:
@@ -319,8 +319,8 @@ class Sums:
             f"{sums_name(step // lanes(p.dtype), p.dtype)}({p.k}, {safe}, {p.right.at}, {p.right.down},"
             f" {p.left.pointer('top', '0')}, {p.left.across}, {tail}, part);"
         )
-        store = _store(p.turned if self.turned else p, epilogue, f"part[{index} - top]")
-        inner = [call, *block(f"for (long {index} = row; {index} < end; ++{index})", store)]
+        last = store(p.turned if self.turned else p, epilogue, f"part[{index} - top]")
+        inner = [call, *block(f"for (long {index} = row; {index} < end; ++{index})", last)]
         if p.m < step:
             return [*lines, f"const long row = 0, top = 0, end = {p.m};", *inner]
         share = bounds if self.split.axis else ("0", str(p.m))

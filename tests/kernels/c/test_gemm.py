@@ -308,11 +308,28 @@ def test_a_product_with_a_packed_operand_is_bit_for_bit_the_same(run_c, shape):
             assert [(p.units, p.axes) for p in phases] == [(m if threads > 1 else 1, (0, 0, None))]
 
 
+@pytest.mark.parametrize("shape", [(256, 1024), (257, 352), (100, 4096)], ids=str)
+def test_a_vector_times_a_packed_matrix_is_bit_for_bit_the_same(run_c, shape):
+    """Shared by panels, with and without an epilogue."""
+    k, n = shape
+    left, right = random((1, k)), random((k, n), seed=1)
+    expected = np.empty((1, n), "f4")
+    run_c(gemm.matmul, [expected], [left, right], scratch_size=gemm.matmul_scratch)
+    for threads in (1, 3):
+        out, phases = packed(run_c, left, right, threads)
+        np.testing.assert_array_equal(out, expected)
+        assert [p.axes for p in phases] == [(1, None, 0)]
+        assert phases[0].units > 8
+        assert n % phases[0].units == 0
+
+
 def test_what_cannot_be_packed_apart_says_so():
-    """Vectors, stacks, little work and a k that is cut in blocks."""
-    for m, k, n in ((1, 100, 100), (100, 100, 1), (4, 4, 4), (100, 10000, 100)):
+    """Small or transposed matrices times vectors, stacks, little work and a k that is cut in blocks."""
+    for m, k, n in ((1, 100, 100), (1, 256, 1000), (100, 100, 1), (4, 4, 4), (100, 10000, 100)):
         views = [view("z", (m, n)), view("x", (m, k)), view("y", (k, n))]
         assert gemm.packed_width(views[:1], views[1:], {}, Job()) == 0
+    across = [view("z", (1, 512)), view("x", (1, 512)), view("y", (512, 512), strides=[1, 512])]
+    assert gemm.packed_width(across[:1], across[1:], {}, Job()) == 0
     stack = [view("z", (2, 50, 50)), view("x", (2, 50, 50)), view("y", (50, 50))]
     assert gemm.packed_width(stack[:1], stack[1:], {}, Job()) == 0
 
