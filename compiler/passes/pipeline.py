@@ -67,9 +67,10 @@ class PassRun:
 
 def count_nodes(graph: Graph) -> int:
     """Nodes of a graph and of the graphs its nodes hold."""
-    from graphnet.compiler.ops.control import bodies
+    from graphnet.compiler.ops.control import BODIES, bodies
 
-    return sum(1 + sum(count_nodes(g) for g in bodies(n)) for n in graph.nodes())
+    nodes = graph.nodes()
+    return len(nodes) + sum(count_nodes(g) for n in nodes if n.op in BODIES for g in bodies(n))
 
 
 def check_order(passes: Sequence[Pass]) -> None:
