@@ -163,8 +163,11 @@ def _each(source: Source, how: Plan, fold: Fold, store: Store) -> str:
     return loops(inner, _done(source, how, store, value, *here))
 
 
-def _row(source: Source, how: Plan, fold: Fold, store: Store) -> str:
-    """The innermost axis in lanes; where it is long, blocks of it are summed by themselves, for accuracy."""
+def _row(source: Source, how: Plan, fold: Fold, store: Store, rolled: str = "", stored: str = "") -> str:
+    """The innermost axis in lanes; where it is long, blocks of it are summed by themselves, for accuracy.
+
+    ``rolled`` stands in front of its loops, ``stored`` where the lanes are full.
+    """
     inner = how.inner
     assert inner is not None
     size, i = how.extent, inner.var
@@ -188,9 +191,11 @@ def _row(source: Source, how: Plan, fold: Fold, store: Store) -> str:
     if len(how.reduced) == 1 and begin == 0 and not long:
         begin, lines = lanes, [fresh("lane", ctype, _value(source, how, fold, (inner, "l")))]
     walk, reached = _steps(i, begin, end, steps)
+    walk = [f"{rolled}\n{text}" for text in walk] if rolled else walk
     if size % lanes or not how.even:
         walk.append(add(f"{reached} + l", f"end - {i}" if end == "end" else size % lanes))
     lines += [_reducing(how, how.reduced[:-1], "\n".join(walk))] if walk else []
+    lines += [stored] if stored and lanes > 4 else []
     while lanes > 4:
         lanes //= 2
         lines.append(loop("l", 0, lanes, fold.into("lane[l]", f"lane[l + {lanes}]")))
@@ -245,16 +250,24 @@ def _columns(source: Source, how: Plan, fold: Fold, store: Store) -> str:
 
 
 def fold_row(
-    op: str, dtype: str, size: int, element: Callable[[str], str], store: Callable[[str], str]
+    op: str,
+    dtype: str,
+    size: int,
+    element: Callable[[str], str],
+    store: Callable[[str], str],
+    rolled: str = "",
+    stored: str = "",
 ) -> tuple[str, tuple[str, ...]]:
     """Statements that reduce the elements 0 to size - 1 in lanes, and the helpers they need.
 
-    The variables i0, k, l, lane and sum are theirs.
+    The variables i0, k, l, lane and sum are theirs. ``rolled`` stands in front of the loops, ``stored`` where the
+    lanes are full.
     """
     row = Dim((0,), size)
     source = Source((size,), frozenset((0,)), (), lambda index: element(index[0]), dtype)
     fold = fold_of(op, dtype, size < 16)
-    return _row(source, Plan([], [row], row), fold, lambda index, value: store(value)), fold.helpers
+    text = _row(source, Plan([], [row], row), fold, lambda index, value: store(value), rolled, stored)
+    return text, fold.helpers
 
 
 # -- writers ------------------------------------------------------------------------------------------------------

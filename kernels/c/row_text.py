@@ -67,7 +67,8 @@ class RowText:
 
     def body(self) -> str:
         """The text of the phase."""
-        once, text = self._scalars(), "\n".join([*self._pointers(), *self.row()])
+        once, pointers, text = self._scalars(), self._pointers(), "\n".join(self.row())
+        text = "\n".join([*(line for name, line in pointers.items() if re.search(rf"\b{name}\b", text)), text])
         for n in reversed(range(len(self.loops))):
             low, high = bounds_of(self.loops, self.share, n, self.vars[n])
             text = self.looped(n, low, high, text)
@@ -122,12 +123,12 @@ class RowText:
         dtype = self.program.dtype[ref]
         return "_Bool" if dtype == "bool" else CTYPES[dtype]
 
-    def _pointers(self) -> list[str]:
-        """Declarations of where the rows at the loops' variables are; fills ``bases``."""
+    def _pointers(self) -> dict[str, str]:
+        """Declarations by name of where the rows at the loops' variables are; fills ``bases``."""
         outs: list[Ref] = [("out", i) for i in range(len(self.program.outs))]
         written = {v.name for v in self.program.outs}
         names: dict[tuple[str, tuple[int, ...]], str] = {}
-        lines = []
+        lines: dict[str, str] = {}
         for ref in [*outs, *self.ins]:
             view = (self.program.outs if ref[0] == "out" else self.program.ins)[ref[1]]
             key = view.name, tuple(self.steps(ref))
@@ -137,7 +138,7 @@ class RowText:
                 names[key] = f"row{len(names)}"
                 const = "" if view.name in written else "const "
                 place = index_text(self.steps(ref), self.vars)
-                lines.append(f"{const}{view.ctype} *restrict {names[key]} = {view.name} + {place};")
+                lines[names[key]] = f"{const}{view.ctype} *restrict {names[key]} = {view.name} + {place};"
             self.bases[ref] = names[key]
         return lines
 

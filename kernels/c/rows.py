@@ -16,8 +16,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
-from graphnet.kernels.c.collapse import own_axis
-from graphnet.kernels.c.nest import Ref
+from graphnet.kernels.c.collapse import index_text, own_axis
+from graphnet.kernels.c.nest import Instr, Ref, function_cost
 from graphnet.kernels.c.reduction import fold_row
 from graphnet.kernels.c.row_program import Reduce, RowInstrs, RowProgram
 from graphnet.kernels.c.row_text import RowText
@@ -56,6 +56,21 @@ def _writer(program: RowProgram, threads: int) -> RowText:
     return (Beside if beside else _Along)(program, threads)
 
 
+UNROLLED = 96
+"""Columns below which gcc would unroll the loops of a row altogether and add up its lanes one by one."""
+ROLLED = """\
+/* the loop that follows stays a loop, and the lanes of a sum are folded as vectors */
+#if defined(__GNUC__) && !defined(__clang__)
+#define GN_ROLLED _Pragma("GCC unroll 1")
+#define GN_STORED(lanes) __asm__ volatile("" : "+m"(lanes))
+#else
+#define GN_ROLLED
+#define GN_STORED(lanes)
+#endif"""
+LATE = 64
+"""Rows whose numbers wait to be used together."""
+
+
 class _Along(RowText):
     """Row after row; the inner loops go along the columns."""
 
@@ -64,6 +79,11 @@ class _Along(RowText):
     def __init__(self, program: RowProgram, threads: int) -> None:
         super().__init__(program, threads)
         self.space = (program.columns,)
+        self.rolled = 16 <= program.columns < UNROLLED
+        self.late = self._wait()
+        self.declared: list[str] = []
+        self.held: dict[Ref, View] = {}
+        self.folds += [ROLLED] * self.rolled
         # what goes to an out in its own loop is read again from there
         self.kept = [r for r in program.made if r in program.kept and not self._lies_in_out(r)]
 
@@ -71,11 +91,24 @@ class _Along(RowText):
         own = ref[0] == "out" and self.program.stored[ref[1]] == self.program.stage[ref]
         return own and self.strides_of(ref)[-1] == 1
 
+    def _wait(self) -> list[Instr]:
+        """Functions of numbers that nothing in a row waits for are left to a loop over rows, which is vectorised."""
+        p = self.program
+        used: set[Ref] = {("out", i) for i in p.stored}
+        late: list[Instr] = []
+        for instr in reversed(p.program):
+            if isinstance(instr, Instr) and not p.wide[instr.result] and instr.result not in used:
+                late.insert(0, instr)
+            else:
+                used.update(instr.operands if isinstance(instr, Instr) else (instr.operand,))
+        dear = any(function_cost(f) >= 0.1 for instr in late for f in p.functions(instr))
+        return late if dear and self.loops else []
+
     def stack_bytes(self) -> int:
         return sum(self.program.columns * ITEMSIZE[self.program.dtype[r]] for r in self.kept)
 
     def buffers(self) -> list[str]:
-        return [f"{self.views[r].ctype} {self.views[r].name}[{self.program.columns}] GN_ALIGNED;" for r in self.kept]
+        return self.declared
 
     def row(self) -> list[str]:
         p = self.program
@@ -86,11 +119,48 @@ class _Along(RowText):
         lines = [line for r in rest for line in self._number(r, f"{self.bases[r]}[0]")]
         for stage in range(p.stages):
             for instr in p.narrow(stage):
-                lines += self._number(instr.result, p.printed(instr, [self.texts[o] for o in instr.operands]))
+                if instr not in self.late:
+                    lines += self._number(instr.result, p.printed(instr, [self.texts[o] for o in instr.operands]))
             lines += self._loop(stage)
             for r in p.reductions:
                 lines += self._reduced(r) if p.stage[r.operand] == stage else []
-        return lines
+        made = [instr.result for instr in self.late]
+        wanted = dict.fromkeys(o for instr in self.late for o in instr.operands if o not in made)
+        held = [ref for ref in wanted if ref not in self.ins or any(self.strides_of(ref))]
+        self.held = {ref: View(f"late{n}", p.dtype[ref], (LATE,), (1,)) for n, ref in enumerate(held)}
+        buffers = [*(self.views[ref] for ref in self.kept), *self.held.values()]
+        self.declared = [f"{v.ctype} {v.name}[{v.size}] GN_ALIGNED;" for v in buffers]
+        var = self.vars[-1] if self.vars else ""
+        return [*lines, *(f"{v.name}[{var} - {var}_first] = {self.texts[ref]};" for ref, v in self.held.items())]
+
+    def looped(self, number: int, low: str, high: str, text: str) -> str:
+        if number < len(self.loops) - 1 or not self.late:
+            return super().looped(number, low, high, text)
+        first, end = f"{self.vars[number]}_first", f"{self.vars[number]}_end"
+        lines = [f"const long {end} = {first} + {LATE} < {high} ? {first} + {LATE} : {high};"]
+        lines += [super().looped(number, first, end, text), *self._late_loop(first, end)]
+        head = f"for (long {first} = {low}; {first} < {high}; {first} += {LATE}) {{"
+        return "\n".join([head, *map(indent, lines), "}"])
+
+    def _late_loop(self, first: str, end: str) -> list[str]:
+        """What was left for after the rows from ``first`` to before ``end``."""
+        lines: list[str] = []
+        targets: list[tuple[Ref, View]] = []
+        for ref in (i.result for i in self.late if self.plain_out(i.result)):
+            view = self.program.outs[ref[1]]
+            name = f"late{len(self.held) + len(targets)}"
+            place = index_text(self.steps(ref), [*self.vars[:-1], first])
+            lines.append(f"{view.ctype} *restrict {name} = {view.name} + {place};")
+            targets.append((ref, View(name, view.dtype, (LATE,), (self.steps(ref)[-1],))))
+        # numbers of a row are known inside its loop only
+        self.texts = {ref: text for ref, text in self.texts.items() if ref in self.ins and ref not in self.held}
+        self.views = dict(self.held)
+        block = self.assigned(targets, self.late, [self.lane])
+        return [
+            *lines,
+            "GN_INDEPENDENT",
+            f"for (long {self.lane} = 0; {self.lane} < {end} - {first}; ++{self.lane}) {block}",
+        ]
 
     def _at(self, ref: Ref) -> View:
         """An operand's row."""
@@ -111,7 +181,10 @@ class _Along(RowText):
             return []
         j = self.column
         block = self.assigned(targets, self.program.instructions(stage), [j])
-        return ["GN_INDEPENDENT", f"for (long {j} = 0; {j} < {self.program.columns}; ++{j}) {block}"]
+        return [
+            "GN_INDEPENDENT" + " GN_ROLLED" * self.rolled,
+            f"for (long {j} = 0; {j} < {self.program.columns}; ++{j}) {block}",
+        ]
 
     def _reduced(self, r: Reduce) -> list[str]:
         name = self.numbered()
@@ -121,6 +194,8 @@ class _Along(RowText):
             self.program.columns,
             lambda index: self.element(r.operand, [index]),
             lambda value: f"{name} = {value};",
+            "GN_ROLLED" * self.rolled,
+            "GN_STORED(lane);" * (self.rolled and r.op == "sum" and self.program.columns % 16 == 0),
         )
         self.folds += helpers
         self.texts[r.result] = name

@@ -238,10 +238,10 @@ def by_hand(kinds, lines, kept):
     return steps, storages, ids
 
 
-def merge(kinds, *lines, kept="Y"):
+def merge(kinds, *lines, kept="Y", fits=lambda rows: True):
     """The merged steps, and the lifetimes of storages by name."""
     steps, storages, ids = by_hand(kinds, lines, kept)
-    found = merge_rows(steps, storages, lambda rows: True, {i for n, i in ids.items() if n in kept}, False)
+    found = merge_rows(steps, storages, fits, {i for n, i in ids.items() if n in kept}, False)
     return found, {name: (storages[i].first, storages[i].last) for name, i in ids.items()}
 
 
@@ -282,6 +282,16 @@ def test_the_first_step_moves_down_where_that_needs_less_memory():
     found, alive = merge({}, *lines)
     assert [(s.op, s.position) for s in found] == [("matmul", 0), ("matmul", 2), ("rows", 3), ("matmul", 4)]
     assert (alive["X"], alive["Y"]) == ((0, 4), (3, END))
+
+
+def test_a_value_that_other_rows_read_is_stored():
+    """E is made by one program and read by another, which the two are too much to join."""
+    lines = ("max X -> m", "mul X m -> D", "exp D -> E", "sum E -> s", "mul E s -> Y")
+    found, alive = merge({}, *lines, fits=lambda rows: not {"max", "sum"} <= {i.op for i in rows.program})
+    first, second = found
+    assert [[p.op for p in step.parts] for step in found] == [["max", "mul", "exp"], ["sum", "mul"]]
+    assert first.outputs == second.inputs
+    assert alive["E"] == (first.position, second.position)
 
 
 def test_operands_in_another_order_are_not_what_was_written():

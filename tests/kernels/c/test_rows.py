@@ -140,7 +140,8 @@ def test_a_row_is_read_before_its_result_overwrites_it(run_c, k, rng, columns):
     shape = (50, columns)
     x, d = 4 * normal(rng, *shape), normal(rng, 50, 1)
     lines = ["tmp0 = max(in0)", "out0 = sub(in0, tmp0)", "tmp1 = exp(in0)", "tmp2 = sum(tmp1)"]
-    lines += ["tmp3 = add(in0, tmp2)", "tmp4 = sum(tmp3)", "out1 = add(tmp4, in1)", "out2 = mul(in0, tmp4)"]
+    lines += ["tmp3 = add(in0, tmp2)", "tmp4 = sum(tmp3)", "out1 = add(tmp2, in1)", "tmp5 = mul(tmp4, in1)"]
+    lines += ["out2 = mul(in0, tmp5)"]
     expected = evaluated(k, shape, [x, d], lines)
     for order in ((0, 2), (2, 0)):
         a, n = x.copy(), d.copy()
@@ -196,6 +197,19 @@ def test_a_row_with_nan_is_nan_and_no_other(run_c, k, rng, columns):
 
 
 @pytest.mark.parametrize("columns", [6, 60])
+def test_functions_that_no_row_waits_for_see_the_numbers_of_their_own_row(run_c, k, rng, columns):
+    """150 rows: two blocks and a part of one; the operand of a row is overwritten by what is made of it."""
+    x, d = normal(rng, 150, columns), normal(rng, 150, 1)
+    lines = ["tmp0 = exp(in0)", "tmp1 = sum(tmp0)", "tmp2 = log(tmp1)", "tmp3 = sub(tmp2, in1)"]
+    lines += ["out0 = mul(tmp3, in2)", "out1 = div(tmp0, tmp1)"]
+    expected = evaluated(k, x.shape, [x, d, *scalars(3)], lines)
+    out = np.empty_like(x)
+    run_c(writer(lines, x.shape), [d, out], [x, d, *scalars(3)], threads=2)
+    np.testing.assert_allclose(d, expected[0], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(out, expected[1], rtol=1e-5)
+
+
+@pytest.mark.parametrize("columns", [6, 60])
 def test_a_number_a_row_is_stored_in_every_column_where_an_out_wants_it(run_c, rng, columns):
     x = normal(rng, 18, columns)
     out = np.empty_like(x)
@@ -215,6 +229,16 @@ def test_long_rows_are_summed_as_exactly_as_by_a_reduction_alone(run_c, rng):
 def test_rows_are_dealt_out_whole(run_c, k, rng, shape, units):
     phases = check(run_c, k, shape, [normal(rng, *shape)], SOFTMAX, threads=(1, 3, 16))
     assert phases[0].units == units or units == 1
+
+
+@pytest.mark.parametrize("columns", [5, 50])
+def test_the_last_block_of_rows_may_be_smaller(run_c, k, rng, columns):
+    """The labels lie by time, so that 150 rows of each unit are a loop of their own."""
+    shape = (16, 150, columns)
+    hot, iota = labels(rng, shape)
+    ins = [normal(rng, *shape), np.array(hot, order="F"), iota, *scalars(0, -0.1, 0.1)]
+    (phase,) = check(run_c, k, shape, ins, CROSS_ENTROPY)
+    assert phase.units == 16
 
 
 def test_units_own_their_rows_of_operands_that_have_rows():
