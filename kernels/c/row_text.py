@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import prod
 
@@ -33,6 +33,12 @@ def _share(loops: Sequence[Loop], shape: tuple[int, ...], threads: int) -> Share
     if share.loop < len(loops):
         return share
     return Share(0, loops[0].size, 1, loops[0].axes[0] if len(loops[0].axes) == 1 else None)
+
+
+def used(text: str, declarations: Mapping[str, str]) -> str:
+    """The text behind those declarations, by name, that it needs."""
+    needed = (line for name, line in declarations.items() if re.search(rf"\b{name}\b", text))
+    return "\n".join([*needed, text])
 
 
 class RowText:
@@ -67,12 +73,16 @@ class RowText:
 
     def body(self) -> str:
         """The text of the phase."""
-        once, pointers, text = self._scalars(), self._pointers(), "\n".join(self.row())
-        text = "\n".join([*(line for name, line in pointers.items() if re.search(rf"\b{name}\b", text)), text])
+        once, pointers = self._scalars(), self._pointers()
+        text = self.within(pointers)
         for n in reversed(range(len(self.loops))):
             low, high = bounds_of(self.loops, self.share, n, self.vars[n])
             text = self.looped(n, low, high, text)
         return "\n".join([*self.buffers(), *stop_of(self.loops, self.share, self.vars), *once, text])
+
+    def within(self, pointers: Mapping[str, str]) -> str:
+        """What is done inside all loops over rows."""
+        return used("\n".join(self.row()), pointers)
 
     def looped(self, number: int, low: str, high: str, text: str) -> str:
         """The text inside the loop over rows of this number."""

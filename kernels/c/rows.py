@@ -13,20 +13,21 @@ of a block are turned, so that the loops over a block's rows are the inner ones,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from math import prod
 
 from graphnet.kernels.c.collapse import index_text, own_axis
 from graphnet.kernels.c.nest import Instr, Ref, function_cost
 from graphnet.kernels.c.reduction import fold_row
 from graphnet.kernels.c.row_program import Reduce, RowInstrs, RowProgram
-from graphnet.kernels.c.row_text import RowText
+from graphnet.kernels.c.row_text import RowText, used
 from graphnet.kernels.c.rows_beside import Beside
 from graphnet.kernels.c.strided import indent
 from graphnet.kernels.c.view import CTYPES, ITEMSIZE, Job, Phase, View
 
 SHORT = 32
-"""Columns below which rows are done side by side."""
+"""Columns below which rows are done side by side, unless they fill vectors."""
 STACK_BYTES = 1 << 16
 """The most that a function keeps of its rows."""
 
@@ -52,12 +53,16 @@ def kept_bytes(outs: Sequence[View], ins: Sequence[View], program: RowInstrs, sh
 
 
 def _writer(program: RowProgram, threads: int) -> RowText:
-    beside = 1 < program.columns < SHORT and prod(program.shape[:-1]) > 1
+    beside = 1 < program.columns < SHORT and program.columns % 8 and prod(program.shape[:-1]) > 1
     return (Beside if beside else _Along)(program, threads)
 
 
-UNROLLED = 96
-"""Columns below which gcc would unroll the loops of a row altogether and add up its lanes one by one."""
+BLOCK = 16
+"""Rows that narrow ones do together, a stage after the other."""
+NARROW = 128
+"""Columns below which a row alone would wait for its own sums more than it computes."""
+LATE = 64
+"""Rows whose last numbers wait to be used together."""
 ROLLED = """\
 /* the loop that follows stays a loop, and the lanes of a sum are folded as vectors */
 #if defined(__GNUC__) && !defined(__clang__)
@@ -67,12 +72,12 @@ ROLLED = """\
 #define GN_ROLLED
 #define GN_STORED(lanes)
 #endif"""
-LATE = 64
-"""Rows whose numbers wait to be used together."""
+UNROLLED = 96
+"""Columns below which gcc would unroll the loops of a row altogether and add up its lanes one by one."""
 
 
 class _Along(RowText):
-    """Row after row; the inner loops go along the columns."""
+    """Row after row, or a block of narrow rows stage by stage; the inner loops go along the columns."""
 
     style = "in lanes"
 
@@ -81,7 +86,11 @@ class _Along(RowText):
         self.space = (program.columns,)
         self.rolled = 16 <= program.columns < UNROLLED
         self.late = self._wait()
+        together = program.columns < NARROW and bool(self.loops)
+        self.block = BLOCK if together else LATE if self.late else 1
+        self.together = together
         self.declared: list[str] = []
+        self._ctypes: dict[str, str] = {}
         self.held: dict[Ref, View] = {}
         self.folds += [ROLLED] * self.rolled
         # what goes to an out in its own loop is read again from there
@@ -105,18 +114,47 @@ class _Along(RowText):
         return late if dear and self.loops else []
 
     def stack_bytes(self) -> int:
-        return sum(self.program.columns * ITEMSIZE[self.program.dtype[r]] for r in self.kept)
+        rows = BLOCK if self.together else 1
+        return rows * sum(self.program.columns * ITEMSIZE[self.program.dtype[r]] for r in self.kept)
 
     def buffers(self) -> list[str]:
         return self.declared
 
-    def row(self) -> list[str]:
+    def within(self, pointers: Mapping[str, str]) -> str:
+        stages = self._stages()
+        p = self.program
+        kept = [self.views[ref] for ref in self.kept]
+        rows = BLOCK if self.together else 1
+        self.declared = [f"{v.ctype} {v.name}{'_rows' * self.together}[{rows * v.size}] GN_ALIGNED;" for v in kept]
+        self.declared += [f"{v.ctype} {v.name}[{v.size}] GN_ALIGNED;" for v in self.held.values()]
+        if not self.together:
+            return used("\n".join(line for stage in stages for line in stage), pointers)
+        row = f"{self.vars[-1]} - {self._first}"
+        own = {v.name: f"{v.ctype} *{v.name} = {v.name}_rows + ({row}) * {p.columns};" for v in kept}
+        loops = []
+        for at, stage in enumerate(stages):
+            text, rest = "\n".join(stage), "\n".join(line for later in stages[at + 1 :] for line in later)
+            made = [n for n, c in self._ctypes.items() if re.search(rf"^(const )?{c} {n}\b", text, re.MULTILINE)]
+            wanted = [n for n in made if re.search(rf"\b{n}\b", rest)]
+            self.declared += [f"{self._ctypes[n]} {n}_rows[{BLOCK}] GN_ALIGNED;" for n in wanted]
+            read = {n: f"const {c} {n} = {n}_rows[{row}];" for n, c in self._ctypes.items() if n not in made}
+            text = "\n".join([used(text, {**pointers, **own, **read}), *(f"{n}_rows[{row}] = {n};" for n in wanted)])
+            loops.append(super().looped(len(self.loops) - 1, self._first, f"{self.vars[-1]}_end", text))
+        return "\n".join(loops)
+
+    @property
+    def _first(self) -> str:
+        return f"{self.vars[-1]}_first"
+
+    def _stages(self) -> list[list[str]]:
+        """The statements for a row, in parts that wait for what the part before has reduced."""
         p = self.program
         self.views = {ref: View(f"b{n}", p.dtype[ref], self.space, (1,)) for n, ref in enumerate(self.kept)}
         for ref in [*(r for r in p.kept if r not in self.kept), *(r for r in self.ins if p.wide[r])]:
             self.views[ref] = self._at(ref)
         rest = [r for r in self.ins if r not in self.views and r not in self.texts]
         lines = [line for r in rest for line in self._number(r, f"{self.bases[r]}[0]")]
+        found = []
         for stage in range(p.stages):
             for instr in p.narrow(stage):
                 if instr not in self.late:
@@ -124,22 +162,24 @@ class _Along(RowText):
             lines += self._loop(stage)
             for r in p.reductions:
                 lines += self._reduced(r) if p.stage[r.operand] == stage else []
+            found.append(lines)
+            lines = []
         made = [instr.result for instr in self.late]
         wanted = dict.fromkeys(o for instr in self.late for o in instr.operands if o not in made)
         held = [ref for ref in wanted if ref not in self.ins or any(self.strides_of(ref))]
-        self.held = {ref: View(f"late{n}", p.dtype[ref], (LATE,), (1,)) for n, ref in enumerate(held)}
-        buffers = [*(self.views[ref] for ref in self.kept), *self.held.values()]
-        self.declared = [f"{v.ctype} {v.name}[{v.size}] GN_ALIGNED;" for v in buffers]
-        var = self.vars[-1] if self.vars else ""
-        return [*lines, *(f"{v.name}[{var} - {var}_first] = {self.texts[ref]};" for ref, v in self.held.items())]
+        self.held = {ref: View(f"late{n}", p.dtype[ref], (self.block,), (1,)) for n, ref in enumerate(held)}
+        here = f"{self.vars[-1]} - {self._first}" if held else ""
+        found[-1] += [f"{v.name}[{here}] = {self.texts[ref]};" for ref, v in self.held.items()]
+        return found
 
     def looped(self, number: int, low: str, high: str, text: str) -> str:
-        if number < len(self.loops) - 1 or not self.late:
+        if number < len(self.loops) - 1 or self.block == 1:
             return super().looped(number, low, high, text)
-        first, end = f"{self.vars[number]}_first", f"{self.vars[number]}_end"
-        lines = [f"const long {end} = {first} + {LATE} < {high} ? {first} + {LATE} : {high};"]
-        lines += [super().looped(number, first, end, text), *self._late_loop(first, end)]
-        head = f"for (long {first} = {low}; {first} < {high}; {first} += {LATE}) {{"
+        first, end = self._first, f"{self.vars[number]}_end"
+        lines = [f"const long {end} = {first} + {self.block} < {high} ? {first} + {self.block} : {high};"]
+        lines += [text if self.together else super().looped(number, first, end, text)]
+        lines += self._late_loop(first, end) if self.late else []
+        head = f"for (long {first} = {low}; {first} < {high}; {first} += {self.block}) {{"
         return "\n".join([head, *map(indent, lines), "}"])
 
     def _late_loop(self, first: str, end: str) -> list[str]:
@@ -151,7 +191,7 @@ class _Along(RowText):
             name = f"late{len(self.held) + len(targets)}"
             place = index_text(self.steps(ref), [*self.vars[:-1], first])
             lines.append(f"{view.ctype} *restrict {name} = {view.name} + {place};")
-            targets.append((ref, View(name, view.dtype, (LATE,), (self.steps(ref)[-1],))))
+            targets.append((ref, View(name, view.dtype, (self.block,), (self.steps(ref)[-1],))))
         # numbers of a row are known inside its loop only
         self.texts = {ref: text for ref, text in self.texts.items() if ref in self.ins and ref not in self.held}
         self.views = dict(self.held)
@@ -169,6 +209,7 @@ class _Along(RowText):
     def _number(self, ref: Ref, value: str) -> list[str]:
         """The declaration of a number of the row, and its store if it is an out."""
         self.texts[ref] = name = self.numbered()
+        self._ctypes[name] = self.ctype(ref)
         return [f"const {self.ctype(ref)} {name} = {value};", *self._stored(ref)]
 
     def _stored(self, ref: Ref) -> list[str]:
@@ -188,6 +229,7 @@ class _Along(RowText):
 
     def _reduced(self, r: Reduce) -> list[str]:
         name = self.numbered()
+        self._ctypes[name] = CTYPES[r.dtype]
         text, helpers = fold_row(
             r.op,
             r.dtype,
