@@ -19,8 +19,6 @@ from graphnet.compiler.record import lookup
 from graphnet.compiler.schedule import REDUCTIONS, Epilogue, Fused, Instruction, Kernel, Loop, Step, Storage
 from graphnet.compiler.strides import spread_as
 
-ROWS = 256
-"""Results of sums over the last axis up to which a reader is done one by one."""
 WAITING_BYTES = 1 << 14
 
 
@@ -79,8 +77,6 @@ class _Merger:
         out = step.outputs[0]
         if step.op == "matmul" and len(out.shape) != 2:
             return None
-        if step.op in REDUCTIONS and out.size > ROWS and _reduces_last(step):
-            return None
         s = self._storages[out.storage]
         whole = out.contiguous and out.nbytes == s.nbytes and not out.terms
         if s.kind != "temp" or s.id in self._kept or self._readers.get(s.id) != 1 or not whole or out.size == 0:
@@ -128,12 +124,6 @@ class _Merger:
         )
         inputs = (*product.inputs, *arrays[len(fused.outputs) :])
         return replace(product, inputs=inputs, outputs=outs, epilogue=epilogue)
-
-
-def _reduces_last(step: Kernel) -> bool:
-    """Whether a reduction's results come one by one, not in rows that are vectorised."""
-    shape = step.inputs[0].shape if step.prologue is None else step.prologue.shape
-    return max((a for a, n in enumerate(shape) if n != 1), default=-1) in step.attrs["axes"]
 
 
 def as_fused(step: Kernel | Fused) -> Fused | None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import graphnet as gn
+from graphnet.numpy_protocol import RENAMED
 
 DRAW = np.random.default_rng(0)
 X = DRAW.uniform(0.2, 0.9, size=(2, 3))
@@ -71,7 +72,7 @@ FUNCTIONS = {
 
 
 def traced_form(name):
-    return hasattr(gn, name) or name in gn.numpy_protocol.RENAMED
+    return hasattr(gn, name) or name in RENAMED
 
 
 @pytest.mark.parametrize("name", UNARY)
