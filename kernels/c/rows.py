@@ -7,8 +7,9 @@
                                      n1 = the sum of b0, in lanes
                                      for (long j = 0; j < 1000; ++j)  row0[j] = b0[j] / n1;
 
-A row stays in the first cache from its first loop to its last. Rows of few columns are done side by side: those
-of a block are turned, so that the loops over a block's rows are the inner ones, and turned back where they are stored.
+A row stays in the first cache from its first loop to its last. Narrow rows go stage by stage in blocks, so that none
+waits for its own sums. Very short ones that do not fill vectors are done side by side: those of a block are turned, so
+that the loops over a block's rows are the inner ones, and turned back where they are stored.
 """
 
 from __future__ import annotations
