@@ -7,6 +7,7 @@ result is one chain of multiply-adds in the order of k whatever the cut, so the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -194,14 +195,21 @@ def _store_cycles(p: Product) -> float:
     return p.m * p.n * (1.5 if far or p.out.down != 1 else 0.5)
 
 
-def _plans(p: Product, turned: bool, split: Split, shareable: bool, packed: bool, groups: int) -> Iterable[Plan]:
-    """Every way to cut a product that is ``turned`` already, or not; ``packed`` if its right operand is."""
+def _plans(p: Product, turned: bool, split: Split, shareable: bool, packed: int, groups: int) -> Iterable[Plan]:
+    """Ways to cut a product that is ``turned`` already, or not, the best of them among these.
+
+    ``packed`` is the width of its right operand's panels, -1 if any will do, 0 if that is not packed.
+    """
+    best = math.inf
     unit, item, length = ISAS[target()], ITEMSIZE[p.dtype], lanes(p.dtype)
     rows, columns = split.shares("n" if turned else "m", p.m), split.shares("m" if turned else "n", p.n // groups)
     for mr, nv in tiles():
         width, run = nv * length, nv // groups * length
         padded = width > p.n
         if nv % groups or mr > rows[0] or run - length >= columns[0] or (run > columns[0] and not padded):
+            continue
+        count = -(-rows[-1] // mr) * -(-columns[-1] // run)
+        if packed not in (0, -1, width) or count * p.k * tile_cycles(mr, nv) > best:
             continue
         limit = max(PANEL_BYTES // (width * item), 512)
         depth = p.k if p.k <= limit else -(-p.k // -(-p.k // BLOCK))
@@ -213,19 +221,19 @@ def _plans(p: Product, turned: bool, split: Split, shareable: bool, packed: bool
             where = "block" if depth < p.k and p.right.across == 1 and p.n >= width else where
             times = split.threads if where == "shared" else 1
             packing = p.k * columns[-1] * (0.35 if 1 in (p.right.down, p.right.across) else 1.5) / times
-        count = -(-rows[-1] // mr) * -(-columns[-1] // run)
         reads = _reads(p, mr, nv, where, rows[-1], depth)
         once = (4 if padded else 2) * mr * nv / unit.loads + 15
         cycles = count * (p.k * tile_cycles(mr, nv) * reads + once) + packing + _store_cycles(p) / split.threads
+        best = min(best, cycles)
         yield Plan(p, turned, mr, nv, rows, columns, where, depth, split.threads, cycles, groups)
 
 
 @lru_cache(maxsize=1024)
 def _choose(p: Product, split: Split, shareable: bool, width: int, groups: int, isa: str) -> Plan:
-    found = list(_plans(p, False, split, shareable, width != 0, groups))
+    found = list(_plans(p, False, split, shareable, width, groups))
     if not width:
-        found += _plans(p.turned, True, split, shareable, False, 1)
-    return min((plan for plan in found if width in (0, -1, plan.width)), key=lambda plan: plan.cycles)
+        found += _plans(p.turned, True, split, shareable, 0, 1)
+    return min(found, key=lambda plan: plan.cycles)
 
 
 def choose(p: Product, split: Split, shareable: bool = True, width: int = 0, groups: int = 1) -> Plan:
