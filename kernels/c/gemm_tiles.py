@@ -14,7 +14,7 @@ from functools import lru_cache
 
 from graphnet.kernels.c import gemm_pack
 from graphnet.kernels.c.gemm_pack import Matrix, block, steps
-from graphnet.kernels.c.tile import ISAS, lanes, micro, target, tile_cycles, tiles, vectors
+from graphnet.kernels.c.tile import ISAS, by_size, lanes, micro, target, tile_cycles, vectors
 from graphnet.kernels.c.view import CTYPES, ITEMSIZE, Epilogue
 
 PANEL_BYTES = 1 << 19
@@ -203,7 +203,7 @@ def _plans(p: Product, turned: bool, split: Split, shareable: bool, packed: int,
     best = math.inf
     unit, item, length = ISAS[target()], ITEMSIZE[p.dtype], lanes(p.dtype)
     rows, columns = split.shares("n" if turned else "m", p.m), split.shares("m" if turned else "n", p.n // groups)
-    for mr, nv in tiles():
+    for mr, nv in by_size(target()):
         width, run = nv * length, nv // groups * length
         padded = width > p.n
         if nv % groups or mr > rows[0] or run - length >= columns[0] or (run > columns[0] and not padded):

@@ -178,6 +178,12 @@ def tiles(isa: str | None = None) -> list[tuple[int, int]]:
     return [(mr, nv) for nv in range(1, 8) for mr in range(1, 29) if mr * nv + nv + 1 <= registers]
 
 
+@lru_cache(maxsize=8)
+def by_size(isa: str) -> tuple[tuple[int, int], ...]:
+    """The tiles of an instruction set, those with most accumulators first."""
+    return tuple(sorted(tiles(isa), key=lambda t: -t[0] * t[1]))
+
+
 @lru_cache(maxsize=4096)
 def _best(shares: tuple[int, ...], columns: int, width: int, isa: str) -> tuple[int, int]:
     total = -(-columns // width)
