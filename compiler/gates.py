@@ -18,7 +18,7 @@ from dataclasses import replace
 from graphnet.compiler.epilogues import as_fused
 from graphnet.compiler.grouping import Packing, as_stored
 from graphnet.compiler.merging import Use, place, placed, readers, use
-from graphnet.compiler.program import Ref, overlaps
+from graphnet.compiler.program import Ref, overlaps, with_places
 from graphnet.compiler.schedule import Array, Epilogue, Fused, Instruction, Kernel, Loop, Step, Storage
 from graphnet.compiler.strides import spread_as
 
@@ -149,13 +149,8 @@ def _program(
         numbers = iter(range(len(fused.inputs) + len(more), len(fused.inputs) + len(more) + len(others)))
         for i in range(len(others) + 1):
             refs["in", i] = ("in", part if i == own.products[0] else next(numbers))
-        program += (_renamed(i, refs) for i in own.program)
+        program += (with_places(i, refs) for i in own.program)
         more += (group(a, g, groups) for a in others)
     refs = {("in", part): ("tmp", total + g) for g, part in enumerate(parts)}
-    program += (_renamed(i, refs) for i in fused.program)
+    program += (with_places(i, refs) for i in fused.program)
     return tuple(program), (*fused.temps, *own.temps, *(product.outputs[0].dtype,) * groups), more
-
-
-def _renamed(instruction: Instruction, refs: dict[Ref, Ref]) -> Instruction:
-    operands = tuple(refs.get(o, o) for o in instruction.operands)
-    return replace(instruction, operands=operands, result=refs.get(instruction.result, instruction.result))

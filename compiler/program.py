@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -102,6 +102,12 @@ def overlaps(a: Array, c: Array) -> bool:
 def _same_elements(a: Array, c: Array) -> bool:
     same = (a.offset, a.shape, a.terms, a.itemsize) == (c.offset, c.shape, c.terms, c.itemsize)
     return same and all(n == 1 or s == t for n, s, t in zip(a.shape, a.strides, c.strides, strict=True))
+
+
+def with_places(instruction: Instruction, places: Mapping[Ref, Ref]) -> Instruction:
+    """The instruction with other places for its operands and its result where ``places`` gives them."""
+    operands = tuple(places.get(o, o) for o in instruction.operands)
+    return replace(instruction, operands=operands, result=places.get(instruction.result, instruction.result))
 
 
 def reuse_operands(steps: Sequence[Step], storages: list[Storage]) -> Rename:

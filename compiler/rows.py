@@ -17,7 +17,7 @@ from math import prod
 
 from graphnet.compiler.epilogues import as_fused
 from graphnet.compiler.merging import Use, places, use
-from graphnet.compiler.program import overlaps
+from graphnet.compiler.program import Ref, overlaps, with_places
 from graphnet.compiler.schedule import (
     END,
     REDUCTIONS,
@@ -41,8 +41,6 @@ LONGEST = 4096
 
 Fits = Callable[[Rows], bool]
 """Whether the backend's kernel for rows takes a program."""
-
-Ref = tuple[str, int]
 
 
 def merge_rows(
@@ -143,7 +141,7 @@ class _Merger:
                 new["out", i] = ("tmp", len(temps))
                 temps.append(o.dtype)
         parts = (replace(p, outputs=tuple(_place(new, o) for o in p.outputs)) for p in step.parts)
-        program = tuple(_renamed(i, new) for i in step.program)
+        program = tuple(with_places(i, new) for i in step.program)
         return replace(step, program=program, outputs=tuple(outputs), temps=tuple(temps), parts=tuple(parts))
 
     def _pays(self, left: Rows, right: Rows, joined: Rows, early: bool) -> bool:
@@ -316,18 +314,12 @@ def _joined(first: Rows, second: Rows) -> Rows | None:
     parts = (*first.parts, *(replace(p, outputs=tuple(_place(new, o) for o in p.outputs)) for p in second.parts))
     return replace(
         first,
-        program=(*first.program, *(_renamed(i, new) for i in second.program)),
+        program=(*first.program, *(with_places(i, new) for i in second.program)),
         inputs=tuple(inputs),
         outputs=(*first.outputs, *second.outputs),
         temps=(*first.temps, *second.temps),
         parts=tuple(sorted(parts, key=lambda p: p.position)),
     )
-
-
-def _renamed(i: Instruction, new: dict[Ref, Ref]) -> Instruction:
-    """An instruction with other places where ``new`` gives them."""
-    operands = tuple(new.get(o, o) for o in i.operands)
-    return Instruction(i.op, i.attrs, operands, new.get(i.result, i.result))
 
 
 def _place(new: dict[Ref, Ref], output: int | None) -> int | None:

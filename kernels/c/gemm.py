@@ -294,8 +294,8 @@ def packed_width(outs: Sequence[View], ins: Sequence[View], attrs: Attrs, job: J
     """Columns in a panel if right is packed apart, for outs and ins of ``matmul``; 0 if that cannot be done.
 
     It can for matrices (no leading axes) that are large enough for tiles, with k up to a few thousand, and for a
-    vector times a large matrix whose rows are dense; in
-    ``attrs["groups"]``, one if that is left out, if these divide the columns and the vectors of some good tile.
+    vector times a large matrix whose rows are dense. In ``attrs["groups"]``, one if that is left out, it can if they
+    divide the columns and the vectors of some good tile.
     """
     (out,), (left, right), groups = outs, ins, attrs.get("groups", 1)
     if len(out.shape) != 2 or len(right.shape) != 2 or out.shape[1] == 1 or out.size * left.shape[1] <= SMALL:

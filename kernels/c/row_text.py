@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import prod
@@ -41,7 +42,7 @@ def used(text: str, declarations: Mapping[str, str]) -> str:
     return "\n".join([*needed, text])
 
 
-class RowText:
+class RowText(ABC):
     """What both ways to write a program have in common: loops over rows, names of values, one row's statements.
 
     A value is known by its text, if that is the same for all of a row, or by the view it lies in.
@@ -80,25 +81,22 @@ class RowText:
             text = self.looped(n, low, high, text)
         return "\n".join([*self.buffers(), *stop_of(self.loops, self.share, self.vars), *once, text])
 
+    @abstractmethod
     def within(self, pointers: Mapping[str, str]) -> str:
-        """What is done inside all loops over rows."""
-        return used("\n".join(self.row()), pointers)
+        """What is done inside all loops over rows; ``pointers`` are declarations that it may need."""
 
     def looped(self, number: int, low: str, high: str, text: str) -> str:
         """The text inside the loop over rows of this number."""
         var = self.vars[number]
         return f"for (long {var} = {low}; {var} < {high}; ++{var}) {{\n{indent(text)}\n}}"
 
-    def row(self) -> list[str]:
-        """The statements for what is done at once."""
-        raise NotImplementedError
-
+    @abstractmethod
     def buffers(self) -> list[str]:
-        """Declarations of what is kept; ``row`` has been written."""
-        raise NotImplementedError
+        """Declarations of what is kept; ``within`` has been written."""
 
+    @abstractmethod
     def stack_bytes(self) -> int:
-        raise NotImplementedError
+        """Bytes of what is kept."""
 
     # -- operands ----------------------------------------------------------------------------------------
 

@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from graphnet.kernels.c.collapse import index_text
 from graphnet.kernels.c.nest import Ref
 from graphnet.kernels.c.reduction import fold_of
 from graphnet.kernels.c.row_program import Reduce, RowProgram
-from graphnet.kernels.c.row_text import RowText
+from graphnet.kernels.c.row_text import RowText, used
 from graphnet.kernels.c.strided import indent, loop
 from graphnet.kernels.c.view import View
 
@@ -52,7 +54,11 @@ class Beside(RowText):
         head = f"for (long {var} = {low}; {var} < {high}; {var} += {step}) {{"
         return f"{head}\n{indent(width)}\n{indent(text)}\n}}"
 
-    def row(self) -> list[str]:
+    def within(self, pointers: Mapping[str, str]) -> str:
+        return used("\n".join(self._block()), pointers)
+
+    def _block(self) -> list[str]:
+        """The statements for a block of rows."""
         p = self.program
         self.turned: dict[Ref, View] = {}
         lines = [line for ref in self.ins if ref not in self.texts for line in self._taken(ref)]
