@@ -11,7 +11,7 @@ from graphnet.export_c_plans import Argument, Export, Part
 from graphnet.export_c_text import fill, hyper_names
 from graphnet.kernels.c.prelude import FLAGS
 from graphnet.kernels.c.toolchain import SHARED
-from graphnet.kernels.c.view import CTYPES
+from graphnet.kernels.text.view import CTYPES
 
 FORMATS = {"float": ("%.9g", "double"), "double": ("%.17g", "double"), "uint64_t": ("%llu", "unsigned long long")}
 """How results are printed, and as what; integers not named here as long long."""

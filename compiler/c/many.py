@@ -7,7 +7,7 @@ from dataclasses import replace
 from graphnet.compiler.c.memory import Memory, Operand
 from graphnet.compiler.schedule import Many
 from graphnet.kernels.c.many import Member
-from graphnet.kernels.c.view import View
+from graphnet.kernels.text.view import View
 
 
 def operands_of(step: Many, memory: Memory) -> tuple[list[Operand], list[Member]]:

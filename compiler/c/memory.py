@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from graphnet.compiler.ir import ITEMSIZE
 from graphnet.compiler.schedule import Array, Branch, Loop, Plan, Step, Storage, flat
-from graphnet.kernels.c.view import CTYPES, View
+from graphnet.kernels.text.view import CTYPES, View
 
 INLINE_BYTES = 4096
 """Constants up to this size stand in the file, larger ones are handed in like parameters."""

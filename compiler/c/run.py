@@ -9,7 +9,7 @@ from graphnet.compiler.c.hazards import Access, Choice, Item, Repeat, clear, pla
 from graphnet.compiler.c.memory import Memory
 from graphnet.compiler.c.steps import FAILED, Function, is_elementwise_op
 from graphnet.compiler.schedule import Branch, Loop
-from graphnet.kernels.c.view import CTYPES
+from graphnet.kernels.text.view import CTYPES
 
 BLOCKS = (
     *("fused", "rows", "copy", "bounded", "max", "sum"),

@@ -14,13 +14,15 @@ from graphnet.compiler.record import REGISTRY, lookup
 from graphnet.compiler.schedule import REDUCTIONS, Array, Epilogue, Fused, Instruction, Kernel, Leaf, Many, Rows
 from graphnet.compiler.strides import contiguous_strides
 from graphnet.kernels.c.many import many
-from graphnet.kernels.c.nest import Instr, fused, helpers, statements, value_of
+from graphnet.kernels.c.nest import fused
+from graphnet.kernels.c.phase import Job, Phase
 from graphnet.kernels.c.reduction import reduce_of
-from graphnet.kernels.c.row_program import Reduce
 from graphnet.kernels.c.rows import rows
 from graphnet.kernels.c.table import WRITERS
-from graphnet.kernels.c.view import Epilogue as EpilogueText
-from graphnet.kernels.c.view import Job, Phase, View
+from graphnet.kernels.text.program import Instr, helpers, statements, value_of
+from graphnet.kernels.text.row_program import Reduce
+from graphnet.kernels.text.view import Epilogue as EpilogueText
+from graphnet.kernels.text.view import View
 
 FAILED = -2
 """The space of the note that an index was out of range: threads must agree on it before homes are written."""

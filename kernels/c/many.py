@@ -16,9 +16,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from graphnet.kernels.c.collapse import Loop
-from graphnet.kernels.c.nest import INDEPENDENT, Instr, Program, nanoseconds
-from graphnet.kernels.c.view import Job, Phase, View
+from graphnet.kernels.c.nest import INDEPENDENT, nanoseconds
+from graphnet.kernels.c.phase import Job, Phase
+from graphnet.kernels.text.collapse import Loop
+from graphnet.kernels.text.program import Instr, Program
+from graphnet.kernels.text.view import View
 
 BLOCK = 256
 """Elements of a unit; the last of a member may have fewer."""

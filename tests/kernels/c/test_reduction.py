@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from graphnet.kernels.c import reduction, strided
-from graphnet.kernels.c.view import Job, View
+from graphnet.kernels.c.phase import Job
+from graphnet.kernels.text.view import View
 
 LONG = [
     ((300, 1024), (0, 1)),

@@ -31,9 +31,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from graphnet.kernels.c import maths_float as f
-from graphnet.kernels.c import maths_wide as w
-from graphnet.kernels.c.view import CTYPES
+from graphnet.kernels.text import maths_float as f
+from graphnet.kernels.text import maths_wide as w
+from graphnet.kernels.text.view import CTYPES
 
 _UNSIGNED = {"int32": "uint32_t", "int64": "uint64_t", "uint8": "uint32_t", "uint32": "uint32_t", "uint64": "uint64_t"}
 
