@@ -43,11 +43,18 @@ class Phase:
     at ``char gn_shared[]``, 16-byte aligned and free at its start. ``helpers`` are definitions at file scope (one
     that occurs twice is written once); ``note`` says in a few words how it is done. ``fails`` is true if the body
     may report a bad index with GN_FAIL(value, rows).
+
+    ``load``, if given, fills ``resident`` bytes at ``char gn_resident[]`` for the body of the same unit, from the ins
+    of the numbers ``loaded`` alone. It runs in front of the body; in a loop that changes none of these ins and where
+    every block has one unit, in front of the loop, and what it loaded stays on chip.
     """
 
     body: str
     units: int
     shared: int = 0
+    resident: int = 0
+    load: str = ""
+    loaded: tuple[int, ...] = ()
     helpers: tuple[str, ...] = ()
     note: str = ""
     fails: bool = False
