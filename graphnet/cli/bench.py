@@ -30,11 +30,18 @@ mlp-large lenet-b10 lenet-b1000 charlm-h512 charlm-l2 empty. The peers' programs
 checkout; `make bench` there installs the libraries first. One that is missing, fails or takes too long is a row
 that says so. --backend c,numpy measures graphnet on both.
 
+--device cuda measures on a GPU: PyTorch (eager, compiled, in CUDA graphs) and JAX. Steps are fed in three ways, each a
+table of its own: device (inputs on the GPU, losses left there), host (NumPy arrays in, losses left there), read (NumPy
+arrays in, each loss read).
+
 Alone: a step of the model on one batch of its embedded data set, in the recipe's shapes. Times are wall-clock
 milliseconds over the repeats, after one step that is not counted; compile is the time from the model function to a
 net that is ready to step."""
 
-COMPARING = ("peers", "peers_dir", "python", "mode", "threads", "rounds", "seconds", "limit", "quick", "markdown")
+COMPARING = (
+    *("peers", "peers_dir", "python", "mode", "feed", "kernels", "threads", "rounds", "seconds", "limit", "quick"),
+    "markdown",
+)
 ALONE = ("repeats", "batch_size")
 
 
@@ -83,6 +90,8 @@ def _add_comparison(group: Any) -> None:
     add("--peers-dir", metavar="DIR", help="folder of the peers' programs (benchmarks of the checkout in use)")
     add("--python", metavar="FILE", help="Python that has the peers (.bench-venv of the checkout, else this one)")
     add("--mode", metavar="LIST", help="of train, infer (also at batch 1) and compile (cold and warm) (train)")
+    add("--feed", metavar="LIST", help="of device, host and read: how steps are fed (all on cuda, else read)")
+    add("--kernels", action="store_true", default=None, help="also graphnet's slowest kernels, beside the peaks")
     add("--threads", type=options.count, metavar="N", help="cores to use, a thread on each (all usable ones)")
     add("--rounds", type=options.count, metavar="N", help="rounds in which all take turns (7)")
     add("--seconds", type=options.rate, metavar="S", help="length of one entry's turn (0.5)")
@@ -163,11 +172,11 @@ def measure(name: str, repeats: int, batch_size: int | None, device: str, backen
     run = Run(model.function, model.recipe, data, batch_size=batch_size, device=device, backend=backend)
     compiled = time.perf_counter() - start
     x, y = next(iter(run.batches(1)))
-    run.net.step(x, y)
+    float(run.net.step(x, y))
     times = []
     for _ in range(repeats):
         start = time.perf_counter()
-        run.net.step(x, y)
+        float(run.net.step(x, y))  # read: on a GPU a step returns before it is done
         times.append(time.perf_counter() - start)
     median = statistics.median(times)
     samples = x.size if model.recipe["task"] == "text" else len(x)
