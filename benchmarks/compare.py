@@ -34,8 +34,8 @@ from peers.registry import Entry, graphnet, peers
 from processes import cleared, usable_cores
 
 from graphnet.atomic import write_atomically
-from graphnet.backend import choose
 from graphnet.cli import options
+from graphnet.cli.bench import backends_of
 from graphnet.cli.info import processor
 from graphnet.compiler.errors import BackendError, FileError, GraphnetError, NameError_
 from graphnet.data.suggest import suggest
@@ -53,10 +53,8 @@ def run(args: argparse.Namespace) -> int:
     }
     chosen = [find("model", name, CASES) for name in args.models] or list(CASES.values())
     modes = listed("mode", args.mode or "train", MODES)
-    backends = [name.strip() for name in args.backend.split(",")]
-    for name in backends:
-        choose(args.device, name)  # an unknown one is told before anything is measured
-    entries = [*(graphnet(name, args.device) for name in backends), *peers_of(args.peers or "auto", args.device)]
+    ours = [graphnet(name, args.device) for name in backends_of(args.backend)]
+    entries = [*ours, *peers_of(args.peers or "auto", args.device)]
     settings = settings_of(args, entries)
     card = card_of(args.device)
     if threading.current_thread() is threading.main_thread():

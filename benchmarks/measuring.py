@@ -201,13 +201,16 @@ def ending(results: Sequence[Result], running: Sequence[Running], settings: Sett
     for row, process in running:
         rows = [other for result in results for other in result.rows if other.name == row.name]
         limit = settings.limit(process.entry)
-        with failing(rows[-1]):
+        try:
             if settings.kernels:
                 tell(f"{results[0].case.name}: {row.name}: a profile")
                 rows[-1].kernels = process.ask("kernels", limit)["kernels"]
             peak = process.ask("end", limit)["peak_bytes"] / 1e6
-            for other in rows:
-                other.memory_mb = peak
+        except WorkerError as error:  # what was measured before stands
+            note(rows[-1], str(error))
+            continue
+        for other in rows:
+            other.memory_mb = peak
 
 
 def compile_times(case: Case, entries: Sequence[Entry], settings: Settings, tell: Tell) -> list[Result]:

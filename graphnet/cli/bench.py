@@ -15,6 +15,7 @@ from typing import Any
 
 import graphnet
 from graphnet.atomic import write_atomically
+from graphnet.backend import choose
 from graphnet.cli import options
 from graphnet.cli.info import cores, processor
 from graphnet.cli.info import versions as version_lines
@@ -111,12 +112,19 @@ def run(args: argparse.Namespace) -> int:
         raise GraphnetError(f"{_option(alone[0])} measures graphnet alone: leave out {_option(comparing[0])}")
     if not alone and args.peers != "none":
         folder = peers_folder(args.peers_dir)
+    for name in backends_of(args.backend):
+        choose(args.device, name)  # an unknown one, or a GPU that is not there, is told before anything is measured
     if folder is not None:
         return int(_comparison(folder).run(args))
     if comparing:
         why = "--peers none" if args.peers == "none" else "the peers' programs are not here: give --peers-dir"
         raise GraphnetError(f"{_option(comparing[0])} measures graphnet beside its peers: {why}")
     return run_alone(args)
+
+
+def backends_of(chosen: str) -> list[str]:
+    """The names of a comma-separated list."""
+    return [name.strip() for name in chosen.split(",")]
 
 
 def _option(name: str) -> str:
@@ -145,7 +153,7 @@ def run_alone(args: argparse.Namespace) -> int:
     path = options.check_writable("--json", args.json) if args.json else None
     for name in args.models:
         find_model(name)
-    backends = args.backend.split(",")
+    backends = backends_of(args.backend)
     print(row("model", "batch", "compile ms", "median ms", "min ms", "max ms"))
     results = []
     for name in args.models or model_names():
