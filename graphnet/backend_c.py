@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 
 from graphnet.compiler import c, printers
+from graphnet.compiler import text as compiler_text
 from graphnet.compiler.c import LEAST_WORK, Memory, Source, c_target, emit, identity, phases_apart
 from graphnet.compiler.errors import BackendError, DataError
 from graphnet.compiler.ir import Type
 from graphnet.compiler.schedule import Leaf, Plan, Step, flat
-from graphnet.kernels import text
+from graphnet.kernels import text as kernels_text
 from graphnet.kernels.c import entry, threads
 from graphnet.kernels.c.cache import ToolchainError
 from graphnet.kernels.c.tile import targeting
@@ -98,7 +99,7 @@ def _started(compiler: Compiler) -> dict[str, Future[ctypes.CDLL]]:
 @functools.cache
 def writers() -> str:
     """The state of the code that writes C text, by its files' sizes and times."""
-    folders = [Path(module.__file__ or "").parent for module in (c, printers, entry, text)]
+    folders = [Path(module.__file__ or "").parent for module in (c, printers, entry, compiler_text, kernels_text)]
     files = sorted(path for folder in folders for path in folder.glob("*.py"))
     return " ".join(f"{path.name}:{(found := path.stat()).st_size}:{found.st_mtime_ns}" for path in files)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from graphnet.compiler.c.memory import Memory, Operand
 from graphnet.compiler.schedule import Many
-from graphnet.kernels.c.many import Member
+from graphnet.compiler.text.memory import Memory, Operand
+from graphnet.kernels.text.program import Member
 from graphnet.kernels.text.view import View
 
 
