@@ -26,7 +26,7 @@ def operands_of(step: Many, memory: Memory) -> tuple[list[Operand], list[Member]
             found.append(replace(operand, view=replace(operand.view, shape=(), strides=())))
         else:
             name = own.setdefault((array.storage, array.offset, array.dtype), name)
-            found.append(Operand(View(name, array.dtype, (array.size,), (1,)), ""))
+            found.append(Operand(View(name, array.dtype, (array.size,), (1,))))
     named = [numbers.index(name) for name in own.values()]
     members = []
     for member in step.members:

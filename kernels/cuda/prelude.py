@@ -23,7 +23,7 @@ typedef unsigned long long uint64_t;
 #include <math.h>
 #include <stdint.h>
 #endif
-#define GN_INLINE static __device__ __forceinline__
+#define GN_INLINE static __device__ __forceinline__ __attribute__((unused))
 #define restrict __restrict__
 #define _Bool bool
 #define THREADS 256
