@@ -17,8 +17,8 @@ typedef long long int64_t;
 typedef unsigned long long uint64_t;
 #define INT32_MIN (-2147483647 - 1)
 #define INT64_MIN (-9223372036854775807LL - 1)
-#define INFINITY __int_as_float(0x7f800000)
-#define NAN __int_as_float(0x7fffffff)
+#define INFINITY __builtin_inff()
+#define NAN __builtin_nanf("")
 #else
 #include <math.h>
 #include <stdint.h>
