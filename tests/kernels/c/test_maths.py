@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from scipy import special
 
-from graphnet.kernels.c import maths
+from graphnet.kernels.text import maths
 from graphnet.kernels.c.phase import Phase
 from graphnet.kernels.c.prelude import FLAGS, HEADER
 
