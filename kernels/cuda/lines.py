@@ -1,11 +1,11 @@
 """Lines of elements that are folded: how threads and units share them, and the text that does it.
 
-    lines side by side          threads of a line side by side
-    (12800, 93) -> (93,)        (12800, 93) -> (12800,)
-    t = threadIdx.x / 32        t = threadIdx.x % 32
-    k = 32 * block + ... % 32   k = 8 * block + threadIdx.x / 32
-    acc = v(k, t) + ...         acc = v(k, t) + ...
-    sums[] in shared memory     acc += that of the lane 16, 8, 4, 2, 1 away
+lines side by side          threads of a line side by side
+(12800, 93) -> (93,)        (12800, 93) -> (12800,)
+t = threadIdx.x / 32        t = threadIdx.x % 32
+k = 32 * block + ... % 32   k = 8 * block + threadIdx.x / 32
+acc = v(k, t) + ...         acc = v(k, t) + ...
+sums[] in shared memory     acc += that of the lane 16, 8, 4, 2, 1 away
 """
 
 from __future__ import annotations

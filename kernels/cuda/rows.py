@@ -77,7 +77,9 @@ class _Held(RowText):
         held = [r for r in self.ins if p.wide[r]]
         kept = [r for r in p.made if r in p.kept]
         arrays = {r: self.own(f"h{n}", r, "c") for n, r in enumerate(held)}
-        loads = [f"{self.element(view)} = {self.guarded(self.element(self.over(r)), '0')};" for r, view in arrays.items()]
+        loads = [
+            f"{self.element(view)} = {self.guarded(self.element(self.over(r)), '0')};" for r, view in arrays.items()
+        ]
         self.views = arrays | {r: self.own(f"b{n}", r, "c") for n, r in enumerate(kept)}
         declared = [f"{v.ctype} {v.name}[{self.each}];" for v in self.views.values()]
         return [*declared, *(self.looped("\n".join(loads)) if loads else [])]

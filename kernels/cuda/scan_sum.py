@@ -1,8 +1,8 @@
 """Running sums along an axis: a thread a line where lines are short or many, else a block a line, chunk after chunk.
 
-    chunk            3 1 4 1 | 5 9 2 6        256 threads with four elements each
-    in a thread      3 4 8 9 | 5 14 16 22     its last is what it adds to those behind it
-    over the block   0 0 0 0 | 9 9 9 9        lanes, then warps, then the chunks before
+chunk            3 1 4 1 | 5 9 2 6        256 threads with four elements each
+in a thread      3 4 8 9 | 5 14 16 22     its last is what it adds to those behind it
+over the block   0 0 0 0 | 9 9 9 9        lanes, then warps, then the chunks before
 """
 
 from __future__ import annotations
