@@ -96,8 +96,7 @@ def _product(out: View, left: View, right: View, job: Job) -> Product:
 
 def matmul_scratch(outs: Sequence[View], ins: Sequence[View], attrs: Attrs) -> int:
     """Bytes of scratch for the sums of parts of the terms, where ``matmul`` cuts them."""
-    product = _product(outs[0], *ins, Job())
-    return sums_bytes(product)
+    return sums_bytes(_product(outs[0], *ins, Job())) if outs[0].size else 0
 
 
 def matmul(outs: Sequence[View], ins: Sequence[View], attrs: Attrs, job: Job) -> list[Phase]:
@@ -106,4 +105,4 @@ def matmul(outs: Sequence[View], ins: Sequence[View], attrs: Attrs, job: Job) ->
     Any strides; integers wrap. ``job.epilogue`` (two-dimensional results) gets each element once, when it is
     finished. No phases for an empty result.
     """
-    return phases(_product(outs[0], *ins, job), job)
+    return phases(_product(outs[0], *ins, job), job) if outs[0].size else []

@@ -9,6 +9,7 @@ a row is an odd multiple of 4, so that they fall into different banks.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import gcd
@@ -87,7 +88,7 @@ def strided(pointer: str, line: int, depth: int, lines: int, terms: int, run: in
 
 def times(name: str, factor: int) -> str:
     """The C expression of an index times a number."""
-    return "0" if factor == 0 else name if factor == 1 else f"{name} * {factor}"
+    return "0" if factor == 0 or name == "0" else name if factor == 1 else f"{name} * {factor}"
 
 
 def power(size: int) -> int:
@@ -153,6 +154,11 @@ class Loads:
         """Numbers of a chunk's table."""
         return self.depth * (1 + len(self.operand.limits)) if self.operand.tabled else 0
 
+    @property
+    def _guarded(self) -> bool:
+        """Whether some of a thread's lines are not there."""
+        return self.spare_lines or self.limit % self.size != 0
+
     # -- text
 
     def start(self) -> list[str]:
@@ -162,13 +168,15 @@ class Loads:
         name, values = self.name, self.operand.line("line")
         lines = [f"const int {name}_line = {self.line}, {name}_term = {self.term};"]
         lines += [f"{self.reach if x == 0 else 'int'} {name}_at{x or ''}[{self.lines}];" for x in range(len(values))]
-        fill = [f"const {self.reach} line = {self.first} + {name}_line + {times('q', self.line_step)};"]
-        fill += [f"{name}_at{x or ''}[q] = {value};" for x, value in enumerate(values)]
-        guards = [f"line - {self.first} < {self.size}"] if self.spare_lines and self.limit > self.size else []
-        guards += [f"line < {self.limit}"] if self.limit % self.size else []
-        if guards:
+        fill = [f"{name}_at{x or ''}[q] = {value};" for x, value in enumerate(values)]
+        guards = [f"line < {self.limit}"]
+        if self.spare_lines and self.limit > self.size:
+            guards.append(f"line - {self.first} < {self.size}")
+        if self._guarded:
             lines.append(f"bool {name}_in[{self.lines}];")
             fill.append(f"{name}_in[q] = {' && '.join(guards)};")
+        if any(re.search(r"\bline\b", text) for text in fill):
+            fill.insert(0, f"const {self.reach} line = {self.first} + {name}_line + {times('q', self.line_step)};")
         lines += unrolled(f"for (int q = 0; q < {self.lines}; ++q)", fill)
         if self.run > 1 and not self.operand.aligned:
             lines.append(f"const bool {name}_whole = (uint64_t)({self.operand.pointer}) % 16 == 0;")
@@ -204,12 +212,12 @@ class Loads:
         else:
             read = list(self.operand.depth("k"))
         outer = [f"const int slot = {name}_term + {times('p', self.term_step)};"]
-        if stop or not self.table:
+        if stop or any(re.search(r"\bk\b", text) for text in read):
             outer.append(f"const {self.reach} k = {begin} + slot;")
         inner = [
             f"const {self.reach if x == 0 else 'int'} {d} = {r};" for x, (d, r) in enumerate(zip(depth, read, strict=True))
         ]
-        guards = [f"{name}_in[q]"] if self.spare_lines or self.limit % self.size else []
+        guards = [f"{name}_in[q]"] if self._guarded else []
         guards += [f"k < {stop}"] if stop else []
         guards += [f"(unsigned)({name}_at{x}[q] + {depth[x]}) < {n}u" for x, n in enumerate(limits, 1)]
         inside, place = " && ".join(guards), f"{self.operand.pointer} + ({name}_at[q] + {depth[0]})"

@@ -75,7 +75,7 @@ def _sides(limit: int, most: int) -> list[Side]:
     for threads in (1, 2, 4, 8, 16):
         for each in range(1, most + 1):
             side = Side(threads, each)
-            if side.size > 1 and side.size >= 2 * power(limit):
+            if side.size >= max(2 * power(limit), 16):
                 continue
             if each == power(each) or 1.1 * _covered(limit, side.size) < _covered(limit, threads * power(each)):
                 found.append(side)
