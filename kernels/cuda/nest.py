@@ -197,9 +197,7 @@ def _in_order(found: Program, given: Mapping[int, str], loops: Sequence[Loop], n
 # -- tiles --------------------------------------------------------------------------------------------------------
 
 
-def _turned(
-    outs: Sequence[View], ins: Sequence[View], loops: Sequence[Loop], tiled: int, found: Program
-) -> list[int]:
+def _turned(outs: Sequence[View], ins: Sequence[View], loops: Sequence[Loop], tiled: int, found: Program) -> list[int]:
     """Ins that are dense along loop number ``tiled`` instead of the last, as many as shared memory has room for."""
     written, room, turned = {v.name for v in outs}, SHARED, []
     for k, view in enumerate(ins):

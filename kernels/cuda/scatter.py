@@ -229,8 +229,9 @@ def _adding(work: _Scatter) -> list[str]:
 def _storing(work: _Scatter, job: Job) -> list[str]:
     """Stores the sums of the unit's rows."""
     out, rank = work.out, len(work.idx.shape)
+    declared: list[str] = []
     if work.parts > 1:
-        declared, to = [], f"(({out.ctype} *){job.scratch})[(part * {work.rows} + row) * {work.width} + column]"
+        to = f"(({out.ctype} *){job.scratch})[(part * {work.rows} + row) * {work.width} + column]"
         to = to.replace("(part", "((long long)part") if work.ctype != "int" else to
     else:
         declared, within = work.along((*(0,) * rank, *out.strides[1:]), work.row, "column")

@@ -154,13 +154,15 @@ def _runs(lines: _Lines, descending: bool, job: Job) -> Phase:
         "__syncthreads();",
         *_network(slots, length, bits),
     ]
-    store = _stored(lines, "place[s]") if not lines.merged else [*_kept(lines, 0, job, "line", "r", "key[s]", "place[s]")]
+    store = (
+        _stored(lines, "place[s]") if not lines.merged else [*_kept(lines, 0, job, "line", "r", "key[s]", "place[s]")]
+    )
     text += block(f"for (int s = threadIdx.x; s < {slots}; s += {THREADS})", [*where, *block(inside, store)])
-    helpers = (_BEFORE.format(bits=bits),)
+    helpers = [_BEFORE.format(bits=bits)]
     if lines.x.dtype.startswith("float"):
-        helpers = (_ORDER.format(bits=bits, real=lines.x.ctype, last=bits - 1), *helpers)
+        helpers.append(_ORDER.format(bits=bits, real=lines.x.ctype, last=bits - 1))
     note = f"{lines.count} lines of {lines.size}" + f", runs of {length}" * lines.merged
-    return Phase(body_of(text), units, slots * (bits // 8 + 4), helpers=helpers, note=note)
+    return Phase(body_of(text), units, slots * (bits // 8 + 4), helpers=tuple(helpers), note=note)
 
 
 def _network(slots: int, length: int, bits: int) -> list[str]:
@@ -169,15 +171,18 @@ def _network(slots: int, length: int, bits: int) -> list[str]:
         return []
     exchange = [
         f"const uint{bits}_t first = key[low];",
-        f"const int32_t own = place[low];",
+        "const int32_t own = place[low];",
         *block(
             f"if (gn_before{bits}(key[high], place[high], first, own))",
             ["key[low] = key[high];", "place[low] = place[high];", "key[high] = first;", "place[high] = own;"],
         ),
     ]
     pairs = f"for (int p = threadIdx.x; p < {slots // 2}; p += {THREADS})"
-    low = "const int low = 2 * p - p % half, high = half == size / 2 ? (low | (size - 1)) - low % size : low + half;"
-    inner = [*block(pairs, [low, *exchange]), "__syncthreads();"]
+    low = [
+        "const int low = 2 * p - (p & (half - 1));",
+        "const int high = half == size / 2 ? low + size - 1 - 2 * (low & (size - 1)) : low + half;",
+    ]
+    inner = [*block(pairs, [*low, *exchange]), "__syncthreads();"]
     half = block("for (int half = size / 2; half > 0; half /= 2)", inner)
     return block(f"for (int size = 2; size <= {length}; size *= 2)", half)
 
@@ -224,7 +229,7 @@ def _merge(lines: _Lines, run: int, turn: int, job: Job) -> Phase:
         f"const uint{bits}_t own = key[from];",
         "const int32_t mine = place[from];",
         f"const {ctype} start = from / {2 * run} * {2 * run}, middle_of = start + {run};",
-        f"const bool left = from < middle_of;",
+        "const bool left = from < middle_of;",
         f"{ctype} low = left ? middle_of : start, high = left ? middle_of + {run} : middle_of;",
         f"low = low < {size} ? low : {size};",
         f"high = high < {size} ? high : {size};",
@@ -236,4 +241,6 @@ def _merge(lines: _Lines, run: int, turn: int, job: Job) -> Phase:
         text += _stored(lines, "mine")
     else:
         text += _kept(lines, 1 - turn, job, "line", "r", "own", "mine")
-    return Phase(body_of(shape.turn(text)), shape.units, helpers=(_BEFORE.format(bits=bits),), note=f"runs of {2 * run}")
+    return Phase(
+        body_of(shape.turn(text)), shape.units, helpers=(_BEFORE.format(bits=bits),), note=f"runs of {2 * run}"
+    )
