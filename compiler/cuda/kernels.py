@@ -119,7 +119,10 @@ class Kernels:
         if not functions:
             return []
         shared = _aligned(max(f.shared for f in functions))
-        writer = _Meeting(shared, max(_aligned(f.resident) for f in functions))
+        first = _Meeting(shared, 0)
+        first.sequence(found, {})
+        passing = max((_aligned(f.resident) for f in functions if f.load and f not in first.staying), default=0)
+        writer = _Meeting(shared, passing)
         body = writer.sequence(found, {})
         lines = [*_memory(writer.used), *body]
         units = max(sum(f.units for f in s if isinstance(f, Function)) for s in writer.stages)
@@ -149,12 +152,13 @@ class _Meeting:
     """The body of a cooperative kernel: stages with grid-wide barriers between them.
 
     Its shared memory: ``shared`` bytes for one phase at a time, ``passing`` bytes for what a phase loads unit by unit,
-    then what stays there throughout a loop; ``used`` in all.
+    then what the functions ``staying`` keep throughout a loop; ``used`` in all.
     """
 
     def __init__(self, shared: int, passing: int) -> None:
         self._passing = f"gn_shared + {shared}" if shared else "gn_shared"
         self.used = shared + passing
+        self.staying: set[Function] = set()
         self.stages: list[tuple[Node, ...]] = []
 
     def sequence(self, found: Sequence[tuple[Node, ...]], kept: Mapping[Function, str]) -> list[str]:
@@ -199,6 +203,7 @@ class _Meeting:
                 if self.used + _aligned(f.resident) <= LARGEST:
                     kept[f] = f"gn_shared + {self.used}"
                     self.used += _aligned(f.resident)
+                    self.staying.add(f)
         return kept
 
     def _branch(self, node: BranchOf, kept: Mapping[Function, str]) -> list[str]:

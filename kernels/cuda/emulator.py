@@ -1,0 +1,160 @@
+"""Runs generated CUDA text on the CPU: compiled as C++, every CUDA thread a fiber.
+
+    text ──> C++ of emulated_text.py + text + a caller for each kernel ──> shared object ──> launch(name, grid, ...)
+
+Blocks run one after another, or all in turn where a launch is cooperative; the threads of a block run, each until it
+must wait, in an order that the launch chooses. A text whose results depend on that order, or that waits for what never
+comes, shows it here without a GPU.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import re
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from graphnet.kernels.c import toolchain
+from graphnet.kernels.c.toolchain import Compiler, ToolchainError
+from graphnet.kernels.cuda.emulated_text import EMULATED
+from graphnet.kernels.cuda.fibers import RUNTIME
+from graphnet.kernels.cuda.phase import THREADS
+
+FLAGS = ("-x", "c++", "-std=gnu++17", "-nostdinc++", "-DGN_EMULATED", "-fno-exceptions", "-fno-rtti", "-O1")
+"""Options beside those of C, whose language and level these replace: the text is compiled more often than it is run."""
+
+DYNAMIC = 227 * 1024
+"""Bytes of dynamic shared memory that a block may have."""
+
+Argument = int | bytes | ctypes.c_int | ctypes.c_void_p | ctypes.Structure
+"""A kernel's argument: a ctypes value of the parameter's size, its raw bytes, or an int for an integer or a pointer."""
+
+Order = str | tuple[str, int]
+"""In which order blocks and threads run: "forward", "reverse" or ("shuffled", seed)."""
+
+_INCLUDE = '#include "emulated.h"\n'
+_KERNEL = re.compile(r'extern\s+"C"\s+__global__\s+(?:void|__launch_bounds__\s*\([^)]*\)|\s)+\s(\w+)\s*\(')
+_running = threading.Lock()  # one launch at a time: the runtime has one queue
+
+
+class EmulationError(Exception):
+    """A kernel did what CUDA forbids: one line with its name, the block and what."""
+
+
+@dataclass(frozen=True)
+class Emulated:
+    """A compiled text. ``kernels`` are the names of its ``extern "C" __global__`` functions, in order."""
+
+    kernels: tuple[str, ...]
+    _library: ctypes.CDLL
+    _runtime: ctypes.CDLL
+    _sizes: Mapping[str, tuple[int, ...]]
+
+    def launch(
+        self,
+        name: str,
+        grid: int,
+        arguments: Sequence[Argument],
+        *,
+        block: int = THREADS,
+        dynamic: int = 0,
+        cooperative: bool = False,
+        order: Order = "forward",
+    ) -> None:
+        """Run a kernel to its end, on ``grid`` blocks of ``block`` threads with ``dynamic`` bytes of shared memory.
+
+        The blocks of a ``cooperative`` launch are alive together, so that they may wait for each other in loops with
+        GN_PAUSE(). Raises EmulationError if the kernel is wrong, ValueError if the launch is.
+        """
+        if name not in self._sizes:
+            raise ValueError(f"{name}: no such kernel: there are {', '.join(self.kernels) or 'none'}")
+        if grid < 1 or not 1 <= block <= 1024 or not 0 <= dynamic <= DYNAMIC:
+            raise ValueError(f"{name}: cannot run on {grid} blocks of {block} threads with {dynamic} bytes")
+        how, seed = (order, 0) if isinstance(order, str) else order
+        number = ("forward", "reverse", "shuffled").index(how)
+        memory, pointers = _packed(name, self._sizes[name], arguments)
+        call = getattr(self._library, f"gn_call_{name}")
+        with _running:
+            fault = self._runtime.gn_launch(call, pointers, grid, block, dynamic, cooperative, number, seed)
+        del memory
+        if fault:
+            raise EmulationError(f"{name}: {fault.decode()}")
+
+
+def load(text: str, extra: Sequence[str] = ()) -> Emulated:
+    """Compile a whole generated file, which begins with prelude.HEADER, or find it in the cache of compiled code.
+
+    ``extra`` options of the compiler come last. Raises ToolchainError if there is no C++ compiler here or it refuses
+    the text; lines in its messages are those of the text.
+    """
+    compiler = toolchain.find()
+    if compiler is None:
+        raise ToolchainError(f"no C++ compiler: {toolchain.REMEDY}")
+    return _load(text, compiler, tuple(extra))
+
+
+@functools.lru_cache(maxsize=256)
+def _load(text: str, compiler: Compiler, extra: tuple[str, ...]) -> Emulated:
+    kernels = tuple(dict.fromkeys(_KERNEL.findall(text)))
+    flags = tuple(flag for flag in compiler.flags if not flag.startswith(("-std=", "-O")))
+    source = _source(text, kernels)
+    library = toolchain.load(source, replace(compiler, flags=(*FLAGS, *flags)), extra)
+    runtime = _runtime(compiler)
+    library.gn_connect(ctypes.c_void_p(runtime.gn_runtime()))
+    return Emulated(kernels, library, runtime, {name: _parameters(library, name) for name in kernels})
+
+
+def _source(text: str, kernels: Sequence[str]) -> str:
+    before, found, after = text.partition(_INCLUDE)
+    if not found:
+        raise ValueError("the text does not begin with prelude.HEADER")
+    line = before.count("\n") + 2
+    callers = "\n".join(f"GN_KERNEL({name})" for name in kernels)
+    return f'{before}{EMULATED}\n#line {line} "kernels.cu"\n{after}\n{callers}\n'
+
+
+@functools.cache
+def _runtime(compiler: Compiler) -> ctypes.CDLL:
+    library = toolchain.load(RUNTIME, compiler)
+    library.gn_runtime.restype = ctypes.c_void_p
+    library.gn_launch.restype = ctypes.c_char_p
+    library.gn_launch.argtypes = (
+        ctypes.c_void_p,
+        ctypes.c_void_p,
+        ctypes.c_uint,
+        ctypes.c_uint,
+        ctypes.c_size_t,
+        ctypes.c_int,
+        ctypes.c_int,
+        ctypes.c_uint64,
+    )
+    return library
+
+
+def _parameters(library: ctypes.CDLL, name: str) -> tuple[int, ...]:
+    """The bytes of each parameter of a kernel."""
+    function = getattr(library, f"gn_sizes_{name}")
+    function.restype = ctypes.POINTER(ctypes.c_int)
+    sizes = function()
+    return tuple(sizes[1 : sizes[0] + 1])
+
+
+def _packed(
+    name: str, sizes: Sequence[int], arguments: Sequence[Argument]
+) -> tuple[object, ctypes.Array[ctypes.c_void_p]]:
+    """The arguments' bytes, each at a 16-byte boundary, and a pointer to each."""
+    if len(arguments) != len(sizes):
+        raise ValueError(f"{name}: takes {len(sizes)} arguments, not {len(arguments)}")
+    data = bytearray()
+    starts: list[int] = []
+    for size, argument in zip(sizes, arguments, strict=True):
+        value = argument.to_bytes(size, "little", signed=argument < 0) if isinstance(argument, int) else bytes(argument)
+        if len(value) != size:
+            raise ValueError(f"{name}: argument {len(starts)} has {len(value)} bytes, not {size}")
+        starts.append(len(data))
+        data += value + bytes(-size % 16)
+    memory = (ctypes.c_char * (len(data) + 16)).from_buffer_copy(data + bytes(16))
+    base = ctypes.addressof(memory)
+    return memory, (ctypes.c_void_p * len(starts))(*(base + start for start in starts))
