@@ -30,7 +30,7 @@ class CudaBackend:
         device: Device,
         precision: str = "float32",
         library: bool = True,
-        options: Options = Options(),
+        options: Options | None = None,
     ) -> None:
         if precision not in device.precisions:
             raise BackendError(
@@ -40,7 +40,7 @@ class CudaBackend:
         self.device = device
         self.name = device.name
         self.precision = precision
-        self.options = options
+        self.options = options or Options()
         self.target = cuda_target(library and device.library, precision)
 
     def allocate(self, type_: Type) -> Any:

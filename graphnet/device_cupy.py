@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import importlib
+import itertools
 import warnings
 from collections.abc import Callable, Sequence
 from math import prod
@@ -248,7 +249,7 @@ class CupyDevice:
             event.record(self._stream)
         events[-1].synchronize()
         elapsed = self._cupy.cuda.get_elapsed_time
-        return [elapsed(a, b) / 1e3 for a, b in zip(events, events[1:], strict=False)]
+        return [elapsed(a, b) / 1e3 for a, b in itertools.pairwise(events)]
 
     def synchronize(self) -> None:
         self._stream.synchronize()

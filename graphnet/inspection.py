@@ -120,7 +120,7 @@ class Inspection:
         return printers.explain.explain(bound.context, bound.info.plan, times=times)
 
     def dump(self: Net, path: str | Path) -> Path:
-        """Write the graph in the format of the suffix: .txt .dot .json .graphml .html, or the text that runs: .c .cu."""
+        """Write the graph in the format of the suffix: .txt .dot .json .graphml .html, or what runs: .c .cu."""
         target = Path(path)
         writer = DUMPS.get(target.suffix)
         if writer is None:
