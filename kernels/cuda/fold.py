@@ -20,6 +20,7 @@ EXACT = 32
 
 _ACCUMULATORS = {"uint8": "uint32_t", "bool": "uint32_t", "int32": "uint32_t", "int64": "uint64_t"}
 _BYTES = {"float": 4, "double": 8, "int32_t": 4, "uint32_t": 4, "int64_t": 8, "uint64_t": 8}
+FLOATS = ("float32", "float64")
 _LOWEST = {"int32": "(-2147483647 - 1)", "int64": "(-9223372036854775807LL - 1)"}
 _HIGHEST = {
     "int32": "2147483647",
@@ -88,7 +89,7 @@ def _sum(dtype: str, chain: int) -> Fold:
 
 def _extreme(dtype: str, low: bool) -> Fold:
     """NaN if there is one."""
-    inexact = dtype in ("float32", "float64")
+    inexact = dtype in FLOATS
     ctype = _ACCUMULATORS[dtype] if dtype in ("uint8", "bool") else CTYPES[dtype]
     name = f"gn_fold_{'min' if low else 'max'}_{ctype}"
     test = f"b {'<' if low else '>'} a{' || b != b' * inexact}"
@@ -100,7 +101,7 @@ def _extreme(dtype: str, low: bool) -> Fold:
 
 def limit(dtype: str, low: bool) -> str:
     """The constant that no number of dtype is below, or above."""
-    if dtype in ("float32", "float64"):
+    if dtype in FLOATS:
         return "-INFINITY" if low else "INFINITY"
     return _LOWEST.get(dtype, "0") if low else _HIGHEST[dtype]
 
@@ -111,19 +112,22 @@ def fold_of(op: str, dtype: str, chain: int = 1) -> Fold:
 
 
 _FIRST = """\
-/* a value and its place; of equal ones the first, of NaN the first before all others */
+/* a value and its place; of equal ones the first{what} */
 struct {name} {{ {value} value; {place} at; }};
 GN_INLINE {name} {name}_join({name} a, {name} b)
 {{
-    const bool none = a.value != a.value, also = b.value != b.value;
-    const bool level = a.value == b.value || (none && also);
-    return b.value {sign} a.value || (also && !none) || (level && b.at < a.at) ? b : a;
+{test}
 }}
 GN_INLINE {name} {name}_other({name} a, int distance)
 {{
     return {{__shfl_xor_sync(0xffffffffu, a.value, distance), __shfl_xor_sync(0xffffffffu, a.at, distance)}};
 }}
 """
+_EXACT_TEST = "    return b.value {sign} a.value || (b.value == a.value && b.at < a.at) ? b : a;"
+_FLOAT_TEST = """\
+    const bool none = a.value != a.value, also = b.value != b.value;
+    const bool level = a.value == b.value || (none && also);
+    return b.value {sign} a.value || (also && !none) || (level && b.at < a.at) ? b : a;"""
 
 
 def first_of(low: bool, dtype: str, place: str) -> Fold:
@@ -132,7 +136,10 @@ def first_of(low: bool, dtype: str, place: str) -> Fold:
     wide = place == "long long"
     name = f"gn_first_{'min' if low else 'max'}_{value}{'_wide' * wide}"
     last = "9223372036854775807LL" if wide else "2147483647"
-    helper = _FIRST.format(name=name, value=value, place=place, sign="<" if low else ">")
+    inexact = dtype in FLOATS
+    test = (_FLOAT_TEST if inexact else _EXACT_TEST).format(sign="<" if low else ">")
+    what = ", of NaN the first before all others" if inexact else ""
+    helper = _FIRST.format(name=name, value=value, place=place, test=test, what=what)
     return Fold(
         name,
         16 if wide or _BYTES[value] == 8 else 8,

@@ -10,6 +10,7 @@ sums[] in shared memory     acc += that of the lane 16, 8, 4, 2, 1 away
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -130,14 +131,26 @@ def fold_lines(how: Cut, fold: Fold, value: Value, head: Sequence[str], finish: 
     """
     own = [*head, *_own(how, fold, value, index)]
     if how.looped:
-        text = "\n".join([*own, finish("acc")])
+        text = used("\n".join([*own, finish("acc")]))
         return f"for ({index} k = threadIdx.x; k < {how.lines}; k += {THREADS}) {{\n{indent(text)}\n}}", 0
     together, shared, total = _together(how, fold)
     tests = ["t == 0"] * (how.across > 1) + [f"line < {how.lines}"] * how.ragged
     last = finish(total)
     if tests:
         last = f"if ({' && '.join(tests)}) {{\n{indent(last)}\n}}"
-    return "\n".join([*_place(how, index), *own, *together, last]), shared
+    return used("\n".join([*_place(how, index), *own, *together, last])), shared
+
+
+def used(text: str) -> str:
+    """The text without constants at its outer level that nothing behind them names."""
+    lines: list[str] = []
+    names: set[str] = set()
+    for line in reversed(text.split("\n")):
+        declared = re.match(r"const [\w ]*\b(\w+) =", line)
+        if declared is None or declared[1] in names:
+            lines.append(line)
+            names.update(re.findall(r"\w+", line))
+    return "\n".join(reversed(lines))
 
 
 def _place(how: Cut, index: str) -> list[str]:

@@ -115,18 +115,25 @@ def fold_space(
     """
     how = cut(space.lines, space.length, space.inward)
     fold, head = fold_for(how.chain), space.head(index)
-    value = lambda place: space.element(element, place)  # noqa: E731
+
+    def value(place: str) -> str:
+        return space.element(element, place)
+
     if how.parts == 1:
         body, shared = fold_lines(how, fold, value, head, store, index)
         return [Phase(body, how.units, shared, helpers=fold.helpers, note=how.note)]
-    partial = f"{fold.ctype} *restrict partial = ({fold.ctype} *){job.scratch};\n"
-    place = lambda part: f"partial[{part} * {how.lines} + k]" if how.lines > 1 else f"partial[{part}]"  # noqa: E731
-    body, shared = fold_lines(how, fold, value, head, lambda acc: f"{place('part')} = {acc};", index)
-    first = Phase(partial + body, how.units, shared, helpers=fold.helpers, note=how.note)
+
+    def place_of(part: str) -> str:
+        number = part if part.isalnum() else f"({part})"
+        return f"partial[{number} * {how.lines} + k]" if how.lines > 1 else f"partial[{part}]"
+
+    declared = f"{fold.ctype} *restrict partial = ({fold.ctype} *){job.scratch};\n"
+    body, shared = fold_lines(how, fold, value, head, lambda acc: f"{place_of('part')} = {acc};", index)
+    first = Phase(declared + body, how.units, shared, helpers=fold.helpers, note=how.note)
     last = cut(how.lines, how.parts, how.lines == 1, split=False)
-    joined = lambda part: place(part if part.isalnum() else f"({part})")  # noqa: E731
-    body, shared = fold_lines(last, fold.joined, joined, head, store, index)
-    return [first, Phase(partial + body, last.units, shared, helpers=fold.helpers, note="joins the parts in order")]
+    body, shared = fold_lines(last, fold.joined, place_of, head, store, index)
+    note = f"joins the parts in order, {last.note}"
+    return [first, Phase(declared + body, last.units, shared, helpers=fold.helpers, note=note)]
 
 
 def scratch_of(space: Space, fold_for: Callable[[int], Fold]) -> int:

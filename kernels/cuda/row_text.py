@@ -13,6 +13,7 @@ from dataclasses import replace
 from math import prod
 
 from graphnet.kernels.cuda.fold import WARP, Fold, fold_of, over_lanes, over_warps
+from graphnet.kernels.cuda.lines import used
 from graphnet.kernels.cuda.phase import THREADS, index_type
 from graphnet.kernels.text.axes import indent
 from graphnet.kernels.text.collapse import broadcast_strides, index_text, loops_of
@@ -94,7 +95,7 @@ class RowText(ABC):
             lines += self._loop(stage)
             for r in p.reductions:
                 lines += self._reduced(r) if p.stage[r.operand] == stage else []
-        return "\n".join([*lines, *self._stores()])
+        return used("\n".join([*lines, *self._stores()]))
 
     def _row(self) -> list[str]:
         """Declarations of a thread's row and of its number among those that share it."""

@@ -25,7 +25,7 @@ from graphnet.kernels.text.program import Ref
 from graphnet.kernels.text.row_program import RowInstrs, RowProgram
 from graphnet.kernels.text.view import ITEMSIZE, View
 
-__all__ = ["SHARED", "kept_bytes", "rows"]
+__all__ = ["fits", "kept_bytes", "rows"]
 
 REGISTERS = 64
 """Words of a row that a thread holds."""
@@ -48,10 +48,15 @@ def rows(
 
 
 def kept_bytes(outs: Sequence[View], ins: Sequence[View], program: RowInstrs, shape: tuple[int, ...]) -> int:
-    """Bytes of shared memory that the program needs; more than SHARED are too many."""
+    """Bytes of shared memory that the program needs."""
     found = _writer(RowProgram(outs, ins, program, shape))
     found.body()
     return found.shared
+
+
+def fits(outs: Sequence[View], ins: Sequence[View], program: RowInstrs, shape: tuple[int, ...]) -> bool:
+    """Whether shared memory has room for what the program keeps."""
+    return kept_bytes(outs, ins, program, shape) <= SHARED
 
 
 def _writer(program: RowProgram) -> RowText:

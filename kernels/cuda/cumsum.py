@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from graphnet.kernels.cuda.fold import WARP, Fold, fold_of
+from graphnet.kernels.cuda.lines import used
 from graphnet.kernels.cuda.phase import THREADS, Job, Phase, index_type
 from graphnet.kernels.cuda.reduction import Space, space_of
 from graphnet.kernels.text.axes import at, indent
@@ -52,7 +53,7 @@ Store = Callable[[str, str], str]
 def _alone(space: Space, fold: Fold, size: int, index: str, load: Load, store: Store) -> str:
     step = f"{fold.into('acc', load('r'))}\n{store('r', 'acc')}"
     walk = f"for ({index} r = 0; r < {size}; r++) {{\n{indent(step)}\n}}"
-    text = "\n".join([*space.head(index), f"{fold.ctype} acc = 0;", walk])
+    text = used("\n".join([*space.head(index), f"{fold.ctype} acc = 0;", walk]))
     line = f"const {index} k = {_unit(index)} * {THREADS} + threadIdx.x;"
     return f"{line}\nif (k < {space.lines}) {{\n{indent(text)}\n}}"
 
@@ -99,4 +100,4 @@ def _chunked(space: Space, fold: Fold, size: int, index: str, load: Load, store:
         f"{ctype} before = 0;",
         f"for ({index} first = 0; first < {size}; first += {each * THREADS}) {{",
     ]
-    return "\n".join([*head, indent("\n".join(lines)), "}"]), warps * fold.nbytes
+    return used("\n".join([*head, indent("\n".join(lines)), "}"])), warps * fold.nbytes
