@@ -12,6 +12,7 @@ from __future__ import annotations
 from graphnet.kernels.cuda.emulated_text import INTERFACE
 
 _STATE = """\
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -74,7 +75,7 @@ static struct block *blocks, *block;
 static struct thread *thread;
 static struct fiber *fibers, *idle, *fiber;
 static unsigned turn[MOST], *blocks_turn;
-static int progress, failed;
+static int progress, failed, entered;
 static void *scheduler;
 #ifdef GN_ASAN
 static const void *scheduler_stack;
@@ -92,7 +93,7 @@ void gn_switch(void **from, void *to) __asm__("gn_switch") __attribute__((visibi
 __asm__(".text\\n.p2align 4\\ngn_switch:\\n"
         "pushq %rbp\\npushq %rbx\\npushq %r12\\npushq %r13\\npushq %r14\\npushq %r15\\n"
         "movq %rsp, (%rdi)\\nmovq %rsi, %rsp\\n"
-        "popq %r15\\npopq %r14\\npopq %r13\\npopq %r12\\npopq %rbx\\npopq %rbp\\nret\\n");
+        "popq %r15\\npopq %r14\\npopq %r13\\npopq %r12\\npopq %rbx\\npopq %rbp\\npopq %rcx\\njmp *%rcx\\n");
 enum { SAVED = 6, LINK = 6, WORDS = 8 };
 #elif defined(__aarch64__)
 __asm__(".text\\n.p2align 4\\ngn_switch:\\n"
@@ -112,7 +113,7 @@ enum { LINK = 11, WORDS = 20 };
 
 static void enter(struct fiber *to)
 {
-    fiber = to;
+    entered = 1;
 #ifdef GN_ASAN
     void *fake;
     __sanitizer_start_switch_fiber(&fake, to->stack, STACK);
@@ -121,17 +122,24 @@ static void enter(struct fiber *to)
 #ifdef GN_ASAN
     __sanitizer_finish_switch_fiber(fake, NULL, NULL);
 #endif
+    fiber = NULL;
 }
 
+static struct fiber *next_fiber(void);
+
+/* the running thread waits: on with the next, or with the scheduler */
 static void leave(void)
 {
-    struct fiber *own = fiber;
+    struct fiber *own = fiber, *to = failed ? NULL : next_fiber();
+    if (to == own)
+        return;
+    entered = 0;
 #ifdef GN_ASAN
-    __sanitizer_start_switch_fiber(&own->fake, scheduler_stack, scheduler_size);
+    __sanitizer_start_switch_fiber(&own->fake, to ? to->stack : scheduler_stack, to ? STACK : scheduler_size);
 #endif
-    gn_switch(&own->sp, scheduler);
+    gn_switch(&own->sp, to ? to->sp : scheduler);
 #ifdef GN_ASAN
-    __sanitizer_finish_switch_fiber(own->fake, &scheduler_stack, &scheduler_size);
+    __sanitizer_finish_switch_fiber(own->fake, entered ? &scheduler_stack : NULL, entered ? &scheduler_size : NULL);
 #endif
 }
 
@@ -188,13 +196,7 @@ static unsigned pop(void)
     return t;
 }
 
-static void begin(struct thread *t)
-{
-    t->fiber = fiber;
-    t->state = READY;
-    fiber->thread = thread = t;
-    host.thread.x = (unsigned)number(t);
-}
+static void turn_to(struct thread *);
 
 /* what every fiber does: run its thread, then those not yet begun that are next in the queue */
 static void work(void)
@@ -211,7 +213,9 @@ static void work(void)
         block->done++;
         progress = 1;
         if (budget && block->threads[block->queue[block->head]].state == FRESH) {
-            begin(&block->threads[pop()]);
+            struct thread *next = &block->threads[pop()];
+            next->fiber = fiber;
+            turn_to(next);
             continue;
         }
         fiber->idle = idle;
@@ -251,23 +255,36 @@ static int more_fibers(void)
     return 1;
 }
 
-static void resume(unsigned t)
+/* the running thread is now this one */
+static void turn_to(struct thread *t)
 {
-    struct thread *next = &block->threads[t];
-    if (next->state == FRESH) {
+    progress |= t->state != PAUSED;
+    t->state = READY;
+    thread = t;
+    fiber = t->fiber;
+    fiber->thread = t;
+    host.thread.x = (unsigned)number(t);
+}
+
+/* the fiber of the next thread in the queue, if it has one and it is its turn */
+static struct fiber *next_fiber(void)
+{
+    if (!budget || block->threads[block->queue[block->head]].state == FRESH)
+        return NULL;
+    turn_to(&block->threads[pop()]);
+    return fiber;
+}
+
+static void resume(struct thread *t)
+{
+    if (t->state == FRESH) {
         if (!idle && !more_fibers())
             return;
-        fiber = idle;
-        idle = fiber->idle;
-        begin(next);
-        progress = 1;
-    } else {
-        thread = next;
-        host.thread.x = t;
-        progress |= next->state != PAUSED;
-        next->state = READY;
+        t->fiber = idle;
+        idle = idle->idle;
     }
-    enter(thread->fiber);
+    turn_to(t);
+    enter(fiber);
 }
 """
 
@@ -407,6 +424,11 @@ static char *shared(const void *site, size_t bytes)
     return region(site, bytes);
 }
 
+static void fault(const char *what, int line)
+{
+    FAIL("block %u: thread %d %s (line %d)", block->index, number(thread), what, line);
+}
+
 static char *dynamic(void) { return region(&dynamic_bytes, dynamic_bytes); }
 
 static void look_at_fences(void)
@@ -486,7 +508,7 @@ static void finish(unsigned n)
                 continue;
             host.block.x = block->index;
             for (budget = block->ready; budget && !failed; ran = 1)
-                resume(pop());
+                resume(&block->threads[pop()]);
             if (!failed && block->done == size) {
                 look_at_fences();
                 left--;
@@ -496,6 +518,51 @@ static void finish(unsigned n)
             explain(n);
     }
 }
+
+#ifdef GN_ASAN /* which tells more of a bad address than is told here */
+static void catch_signals(void) {}
+static void release_signals(void) {}
+#else
+static const int caught[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL};
+static struct sigaction usual[4];
+static char signal_stack[1 << 16];
+static stack_t usual_stack;
+static __thread int launching; /* other threads' signals are not ours */
+
+/* the kernel's thread ends here, as in FAIL; whatever is not a kernel's happens again, to whom it concerned before */
+static void on_signal(int number_of_signal, siginfo_t *info, void *context)
+{
+    (void)info;
+    (void)context;
+    for (int i = 0; i < 4 && !(launching && fiber); i++)
+        if (caught[i] == number_of_signal)
+            sigaction(number_of_signal, &usual[i], NULL);
+    if (!(launching && fiber))
+        return;
+    say("block %u: thread %d %s", block->index, number(thread),
+        number_of_signal == SIGFPE ? "divides by zero" : "uses an address where there is no memory for it");
+    gn_switch(&fiber->sp, scheduler);
+}
+
+static void catch_signals(void)
+{
+    struct sigaction own = {.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
+    own.sa_sigaction = on_signal;
+    stack_t stack = {.ss_sp = signal_stack, .ss_size = sizeof signal_stack};
+    sigaltstack(&stack, &usual_stack);
+    for (int i = 0; i < 4; i++)
+        sigaction(caught[i], &own, &usual[i]);
+    launching = 1;
+}
+
+static void release_signals(void)
+{
+    launching = 0;
+    for (int i = 0; i < 4; i++)
+        sigaction(caught[i], &usual[i], NULL);
+    sigaltstack(&usual_stack, NULL);
+}
+#endif
 
 static int room_for(unsigned n)
 {
@@ -524,6 +591,7 @@ const struct gn_host *gn_runtime(void)
     host.active = active;
     host.shared = shared;
     host.dynamic = dynamic;
+    host.fault = fault;
     return &host;
 }
 
@@ -540,6 +608,7 @@ const char *gn_launch(void (*call)(const void *const *), const void *const *valu
     failed = 0;
     host.threads = (struct gn_index){threads, 1, 1};
     host.blocks = (struct gn_index){grid, 1, 1};
+    catch_signals();
     if (room_for(cooperative ? grid : 1)) {
         for (unsigned i = 0; i < grid && !failed; i++) {
             start(&blocks[cooperative ? i : 0], cooperative || order != REVERSE ? i : grid - 1 - i);
@@ -549,6 +618,7 @@ const char *gn_launch(void (*call)(const void *const *), const void *const *valu
         if (cooperative)
             finish(grid);
     }
+    release_signals();
     if (failed) {
         idle = NULL;
         for (struct fiber *f = fibers; f; f = f->next)
