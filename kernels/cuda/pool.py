@@ -11,12 +11,11 @@ So nothing is added by two threads, and sums have the order of the loops over pl
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
-from graphnet.kernels.cuda.nest import Elements, block, body_of, elements
+from graphnet.kernels.cuda.nest import Elements, block, body_of, declared, elements
 from graphnet.kernels.cuda.phase import Job, Phase
 from graphnet.kernels.text.axes import Dim, merge, offset, position
 from graphnet.kernels.text.view import Attrs, View
@@ -81,12 +80,12 @@ class _Windows:
             found[name] = f"{at} * {self.stride[d]} + {place}{f' - {start}' if start else ''}"
             if not self.inside(d):
                 tests += [f"{name} >= 0", f"{name} < {self.x.shape[2 + d]}"]
-        return _used(found, [*tests, *lines]), tests
+        return declared("int", found, [*tests, *lines]), tests
 
     def reach(self, lines: Sequence[str]) -> list[str]:
         """Loops over the places (i, j) of window (y, z): lines for each that is no padding, at (row, column) of x."""
-        declared, tests = self.spot("i", "j", lines)
-        inner = [*declared, *_guarded(tests, lines)]
+        found, tests = self.spot("i", "j", lines)
+        inner = [*found, *_guarded(tests, lines)]
         unroll = ["#pragma unroll"] if self.taps <= _UNROLLED else []
         along = [*unroll, *block(f"for (int j = 0; j < {self.kernel[1]}; ++j)", inner)]
         return [*unroll, *block(f"for (int i = 0; i < {self.kernel[0]}; ++i)", along)]
@@ -100,15 +99,9 @@ class _Windows:
             last = (self.x.shape[2 + d] - 1 + start) // step
             tests = [f"{y} >= 0"] * (size > step) + [f"{y} < {count}"] * (last >= count)
             inner = _guarded(tests, text)
-            inner = [*_used({y: f"({here} - {i}) / {step}"}, inner), *inner]
+            inner = [*declared("int", {y: f"({here} - {i}) / {step}"}, inner), *inner]
             text = block(f"for (int {i} = ({here}) % {step}; {i} < {size}; {i} += {step})", inner)
         return text
-
-
-def _used(values: Mapping[str, str], lines: Sequence[str]) -> list[str]:
-    """Declares those of the values that lines use."""
-    text = "\n".join(lines)
-    return [f"const int {name} = {value};" for name, value in values.items() if re.search(rf"\b{name}\b", text)]
 
 
 def _guarded(tests: Sequence[str], lines: Sequence[str]) -> list[str]:
@@ -189,10 +182,10 @@ def pool_gather(outs: Sequence[View], ins: Sequence[View], attrs: Attrs, job: Jo
     if not out.size:
         return []
     named, met = w.element(idx, "y", "z"), w.element(x, "row", "column")
-    declared, tests = w.spot(f"k / {w.kernel[1]}", f"k % {w.kernel[1]}", [met])
+    found, tests = w.spot(f"k / {w.kernel[1]}", f"k % {w.kernel[1]}", [met])
     lines = [
         f"const int k = (uint64_t){named} < {w.taps} ? (int){named} : -1;",
-        *declared,
+        *found,
         f"{w.element(out, 'y', 'z')} = {' && '.join(['k >= 0', *tests])} ? {met} : 0;",
     ]
     return _phase(w.space(out, "y", "z"), lines, "by index")
