@@ -26,7 +26,10 @@ _UNROLLED = 16
 
 @dataclass(frozen=True)
 class _Windows:
-    """Windows over the image x; ``out`` has the shape of their results. ``images`` are dims of the first two axes."""
+    """Windows over the image x; ``out`` has the shape of their results.
+
+    ``images`` are dims of the first two axes, ``ctype`` is that of indices.
+    """
 
     x: View
     out: View
@@ -34,6 +37,7 @@ class _Windows:
     stride: tuple[int, int]
     padding: tuple[tuple[int, int], tuple[int, int]]
     images: tuple[Dim, ...]
+    ctype: str
 
     @property
     def taps(self) -> int:
@@ -70,7 +74,7 @@ class _Windows:
     def space(self, view: View, row: str, column: str) -> Elements:
         """One thread for each element of a view, at these coordinates."""
         dims = [*((d.var, d.size) for d in self.images), (row, view.shape[2]), (column, view.shape[3])]
-        return elements(dims, self.x, self.out, most=1)
+        return Elements(tuple(dims), 1, self.ctype)
 
     def spot(self, i: str, j: str, lines: Sequence[str]) -> tuple[list[str], list[str]]:
         """Declares row and column of place (i, j) of window (y, z) for lines; tests whether they are in the image."""
@@ -80,7 +84,7 @@ class _Windows:
             found[name] = f"{at} * {self.stride[d]} + {place}{f' - {start}' if start else ''}"
             if not self.inside(d):
                 tests += [f"{name} >= 0", f"{name} < {self.x.shape[2 + d]}"]
-        return declared("int", found, [*tests, *lines]), tests
+        return declared(self.ctype, found, [*tests, *lines]), tests
 
     def reach(self, lines: Sequence[str]) -> list[str]:
         """Loops over the places (i, j) of window (y, z): lines for each that is no padding, at (row, column) of x."""
@@ -99,7 +103,7 @@ class _Windows:
             last = (self.x.shape[2 + d] - 1 + start) // step
             tests = [f"{y} >= 0"] * (size > step) + [f"{y} < {count}"] * (last >= count)
             inner = _guarded(tests, text)
-            inner = [*declared("int", {y: f"({here} - {i}) / {step}"}, inner), *inner]
+            inner = [*declared(self.ctype, {y: f"({here} - {i}) / {step}"}, inner), *inner]
             text = block(f"for (int {i} = ({here}) % {step}; {i} < {size}; {i} += {step})", inner)
         return text
 
@@ -111,7 +115,8 @@ def _guarded(tests: Sequence[str], lines: Sequence[str]) -> list[str]:
 def _windows(x: View, out: View, attrs: Attrs, *more: View) -> _Windows:
     views = (x, out, *more)
     dims = merge(x.shape, [a for a in (0, 1) if x.shape[a] != 1], [v.strides for v in views])
-    return _Windows(x, out, attrs["kernel"], attrs["stride"], attrs["padding"], tuple(dims))
+    ctype = elements([("x", max(x.size, out.size))], *views).ctype
+    return _Windows(x, out, attrs["kernel"], attrs["stride"], attrs["padding"], tuple(dims), ctype)
 
 
 def _phase(space: Elements, lines: Sequence[str], note: str) -> list[Phase]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from math import prod
 
 from graphnet.kernels.cuda.index import OWN_ROW, only_check, report
-from graphnet.kernels.cuda.nest import block, body_of, coordinates, declared, elements, fill
+from graphnet.kernels.cuda.nest import Elements, block, body_of, coordinates, declared, elements, fill
 from graphnet.kernels.cuda.phase import THREADS, WAVE, Job, Phase
 from graphnet.kernels.text.axes import Dim, Strides, merge, offset, position
 from graphnet.kernels.text.view import ITEMSIZE, Attrs, View
@@ -249,7 +249,7 @@ def _of_parts(work: _Scatter, job: Job) -> Phase:
     """Adds up the sums of all parts, the first part's first."""
     out, rank = work.out, len(work.idx.shape)
     found, within = work.along((*(0,) * rank, *out.strides[1:]), work.row, "column")
-    shape = elements([("row", work.rows), ("column", work.width)], out)
+    shape = Elements((("row", work.rows), ("column", work.width)), 1, work.ctype)
     number, operator = _unsigned(out), "|=" if out.dtype == "bool" else "+="
     lines = [
         f"const {number} *part = (const {number} *){job.scratch} + row * {work.width} + column;",
