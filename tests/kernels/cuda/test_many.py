@@ -68,7 +68,7 @@ def writer(sizes, dtype):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_every_member_gets_what_numpy_computes(run_cases, rng, dtype):
-    """Three results, two of them over their operands, bit for bit; a shared factor; one, two or four elements a thread."""
+    """Three results, two of them over their operands, bit for bit; a shared factor; 1, 2 or 4 elements a thread."""
     cases, made = [], []
     for sizes in SIZES:
         lr, members, wanted = case(rng, sizes, dtype)
