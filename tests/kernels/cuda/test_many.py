@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from graphnet.compiler.ops import REGISTRY
-from graphnet.kernels.cuda.many import Member, block_of, many
+from graphnet.kernels.cuda.many import block_of, many
 from graphnet.kernels.cuda.phase import THREADS, WAVE, Job
-from graphnet.kernels.text.program import Instr
+from graphnet.kernels.text.program import Instr, Member
 from graphnet.kernels.text.view import View
 
 SIZES = [(1,), (1000,), (4097,), (3, 1, 4097, 1000, 512, 257, 7), (3, 0, 5), (40_000, 2, 1024), (300, 65_000)]
