@@ -136,7 +136,7 @@ class _Block:
         lines = rows.size + (0 if shape.resident else columns.size)
         self.bytes = lines * tile.depth * item
         self.shared = 2 * (rows.size + 4 + (0 if shape.resident else columns.size + 4)) * tile.depth * item
-        self.results = THREADS * rows.each * columns.each * max(item, 4)
+        self.results = tile.ways * rows.size * (ceil(columns.size / 4) * 4 + 4) * max(item, 4)
 
     def resident(self) -> int:
         """Blocks that a multiprocessor holds at once."""

@@ -162,9 +162,8 @@ class Text:
     @property
     def _rounds(self) -> int:
         """In how many parts the sums meet in shared memory."""
-        rows = self.tile.rows
-        whole = THREADS * rows.each * self.tile.columns.each * self.product.sum_bytes
-        return 1 if whole <= SHARED else rows.each // self.row_pieces[0][1]
+        whole = self.tile.ways * self.tile.rows.size * self._stride * self.product.sum_bytes
+        return 1 if whole <= SHARED else self.tile.rows.each // self.row_pieces[0][1]
 
     @property
     def _stride(self) -> int:
