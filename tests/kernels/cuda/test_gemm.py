@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from graphnet.kernels.cuda import gemm, gemm_phases
+from graphnet.kernels.cuda.gemm_load import Kind
 from graphnet.kernels.cuda.gemm_plan import Plan, Shape, choose
 from graphnet.kernels.cuda.gemm_tile import Side, Tile
 from graphnet.kernels.cuda.phase import Job
@@ -61,9 +62,7 @@ def assert_product(out, left, right, expected=None):
 
 def products(run_cases, triples, **options):
     """Runs matmul for each (out, left, right), all in one text."""
-    cases = [
-        run_cases.Case(gemm.matmul, [out], pair, scratch=gemm.matmul_scratch, **options) for out, *pair in triples
-    ]
+    cases = [run_cases.Case(gemm.matmul, [out], pair, scratch=gemm.matmul_scratch, **options) for out, *pair in triples]
     return run_cases(cases)
 
 
@@ -120,7 +119,7 @@ def tiled(monkeypatch):
 
 @pytest.mark.parametrize("name", TILES)
 def test_every_kind_of_tile_agrees(run_cases, tiled, name):
-    """Whole and cut off at all edges, in runs of 4 and alone, both operands along lines and along terms; to integers."""
+    """Whole and cut off at all edges, in runs of 4 and alone, operands along lines and along terms; integers."""
     tiled(*TILES[name])
     rng = np.random.default_rng(3)
     triples = []
@@ -159,7 +158,7 @@ def test_operands_off_a_boundary_of_16_bytes_are_read_all_the_same(run_cases):
     left, right = room[0][1:].reshape(33, 64), room[1][1:].reshape(64, 36)
     left[...], right[...] = random((33, 64)), random((64, 36))
     triples = [fresh(left, right), fresh(left.copy(), right.copy())]
-    first, second = products(run_cases, triples)
+    first, _ = products(run_cases, triples)
     assert "gn_fetch<4>" in first.phases[0].body
     np.testing.assert_array_equal(triples[0][0], triples[1][0])
     assert_product(*triples[0])
@@ -293,7 +292,7 @@ def test_inf_and_nan_stay_in_their_rows_and_columns(run_cases):
 
 def units(m, k, n, left="depth", right="line"):
     """(units, parts) of a product."""
-    plan = choose(Shape("float32", m, n, k, 1, (left, 4), (right, 4)))
+    plan = choose(Shape("float32", m, n, k, 1, Kind(left, 4), Kind(right, 4)))
     tile = plan.tile
     return -(-m // tile.rows.size) * -(-n // tile.columns.size) * plan.parts, plan.parts
 
@@ -312,7 +311,7 @@ def test_products_of_the_models_fill_the_machine():
 
 
 def test_tiles_of_large_products_are_large():
-    tile = choose(Shape("float32", 4096, 4096, 4096, 1, ("depth", 4), ("line", 4))).tile
+    tile = choose(Shape("float32", 4096, 4096, 4096, 1, Kind("depth", 4), Kind("line", 4))).tile
     assert (tile.rows.size, tile.columns.size, tile.ways) == (128, 128, 1)
 
 
