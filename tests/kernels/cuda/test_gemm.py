@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -320,3 +322,36 @@ def test_the_text_is_the_same_every_time():
     first, again = (gemm.matmul(views[:1], views[1:], {}, Job()) for _ in range(2))
     assert first == again
     assert first[0].note.startswith("tiles of")
+
+
+FAULTS = {
+    "an edge without its guard": ("if (i < 13 && j < 10)", "if (j < 10)"),
+    "a term too few": ("k < stop", "k < stop - 1"),
+    "a part that begins too early": ("begin = part * 16", "begin = part * 15"),
+    "one way left out": ("for (int g = 1; g < 4; ++g)", "for (int g = 2; g < 4; ++g)"),
+    "no barrier before the sums": ("}\n__syncthreads();\nfloat *const sums", "}\nfloat *const sums"),
+    "one part left out": ("for (int part = 0; part < 3; ++part)", "for (int part = 0; part < 2; ++part)"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_planted_faults_are_found(run_cases, tiled, fault):
+    """What these tests compare, on the grids and in the orders they run, tells a wrong text from a right one."""
+    tiled(Tile(Side(8, 2), Side(8, 2), 16), 3)
+    left, right = np.full((13, 41), 2, "f4"), np.full((41, 10), 3, "f4")
+    names = [View("out0", "float32", (13, 10), (10, 1)), View("in0", "float32", (13, 41), (41, 1))]
+    names.append(View("in1", "float32", (41, 10), (10, 1)))
+    phases = gemm.matmul(names[:1], names[1:], {}, Job())
+    right_text, wrong = FAULTS[fault]
+    assert sum(right_text in phase.body for phase in phases) == 1
+    scratch = gemm.matmul_scratch(names[:1], names[1:], {})
+
+    def run(texts):
+        out = np.zeros((13, 10), "f4")
+        made = [replace(phase, body=text) for phase, text in zip(phases, texts, strict=True)]
+        run_cases([run_cases.Case(made, [out], [left, right], scratch=scratch)])
+        np.testing.assert_array_equal(out, left @ right)
+
+    run([phase.body for phase in phases])
+    with pytest.raises(AssertionError):
+        run([phase.body.replace(right_text, wrong) for phase in phases])
