@@ -40,6 +40,7 @@ def export_c(net: Net, folder: str | os.PathLike[str], threads: int | None = Non
     """
     target = Path(folder)
     with net._lock:
+        net._settle()
         made = prepare(net, threads)
         _check(target, made, force)
         files = _files(made)
@@ -73,7 +74,7 @@ def import_weights(net: Net, path: str | os.PathLike[str]) -> None:
             if e.kind == "hyper":
                 setattr(net.optimizer, e.name.partition("/")[2], float(value))
             else:
-                e.array[...] = value
+                net.backend.write(e.array, value)
 
 
 def _files(e: Export) -> dict[str, bytes]:

@@ -1,6 +1,6 @@
 """What stands in front of CUDA text that is compiled as C++: CUDA's words, for threads that are fibers.
 
-INTERFACE is shared with the runtime (fibers.py), which switches between threads; EMULATED is what the text sees.
+INTERFACE is shared with the runtime (runtime.py), which switches between threads; EMULATED is what the text sees.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ struct gn_host {
     unsigned (*active)(void);
     char *(*shared)(const void *site, size_t bytes);
     char *(*dynamic)(void);
+    void (*fault)(const char *what, int line);
 };
 """
 
@@ -29,7 +30,8 @@ _WORDS = """\
 #include <string.h>
 
 static const struct gn_host *gn_host;
-extern "C" void gn_connect(const struct gn_host *host) { gn_host = host; }
+#define GN_VISIBLE extern "C" __attribute__((visibility("default")))
+GN_VISIBLE void gn_connect(const struct gn_host *host) { gn_host = host; }
 
 #define __global__ __attribute__((noinline))
 #define __device__
@@ -240,8 +242,28 @@ template <class... A> inline void gn_call(void (*f)(A...), const void *const *p)
 }
 template <class... A> inline const int *gn_sizes(void (*)(A...)) { return gn_kernel<A...>::sizes(); }
 #define GN_KERNEL(name) \\
-    extern "C" void gn_call_##name(const void *const *p) { gn_call(name, p); } \\
-    extern "C" const int *gn_sizes_##name(void) { return gn_sizes(name); }
+    GN_VISIBLE void gn_call_##name(const void *const *p) { gn_call(name, p); } \\
+    GN_VISIBLE const int *gn_sizes_##name(void) { return gn_sizes(name); }
 """
 
-EMULATED = "\n".join([INTERFACE, _WORDS, _SYNC, _VECTORS, _ATOMICS, _MATHS, _CALLS])
+_CHECKS = """\
+/* what the compiler's checks call, if they are on: see CHECKS in emulator.py */
+struct gn_place { const char *file; uint32_t line, column; };
+#ifdef __ELF__ /* ours, whatever else is loaded */
+#define GN_OURS(name) __asm__(".hidden __ubsan_handle_" #name "_abort");
+#else
+#define GN_OURS(name)
+#endif
+#define GN_CHECK(name, what, ...) \\
+    GN_OURS(name) \\
+    extern "C" __attribute__((noreturn, used)) void __ubsan_handle_##name##_abort(void *place, __VA_ARGS__) \\
+    { \\
+        gn_host->fault(what, (int)((const struct gn_place *)place)->line); \\
+        __builtin_unreachable(); \\
+    }
+GN_CHECK(type_mismatch_v1, "uses an address that is 0 or not a multiple of the type's alignment", void *)
+GN_CHECK(out_of_bounds, "uses an index outside of an array", void *)
+GN_CHECK(divrem_overflow, "divides by zero", void *, void *)
+"""
+
+EMULATED = "\n".join([INTERFACE, _WORDS, _SYNC, _VECTORS, _ATOMICS, _MATHS, _CALLS, _CHECKS])

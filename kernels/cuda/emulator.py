@@ -19,11 +19,24 @@ from dataclasses import dataclass, replace
 from graphnet.kernels.c import toolchain
 from graphnet.kernels.c.toolchain import Compiler, ToolchainError
 from graphnet.kernels.cuda.emulated_text import EMULATED
-from graphnet.kernels.cuda.fibers import RUNTIME
 from graphnet.kernels.cuda.phase import THREADS
+from graphnet.kernels.cuda.runtime import RUNTIME
 
-FLAGS = ("-x", "c++", "-std=gnu++17", "-nostdinc++", "-DGN_EMULATED", "-fno-exceptions", "-fno-rtti", "-O1")
+FLAGS = (
+    "-x",
+    "c++",
+    "-std=gnu++17",
+    "-nostdinc++",
+    "-DGN_EMULATED",
+    "-fno-exceptions",
+    "-fno-rtti",
+    "-O1",
+    "-fvisibility=hidden",
+)
 """Options beside those of C, whose language and level these replace: the text is compiled more often than it is run."""
+
+CHECKS = ("-fsanitize=null,alignment,bounds,integer-divide-by-zero", "-fno-sanitize-recover=all")
+"""Options that find what a GPU would trap on, where the compiler has them; EMULATED says what is then done."""
 
 DYNAMIC = 227 * 1024
 """Bytes of dynamic shared memory that a block may have."""
@@ -98,12 +111,24 @@ def load(text: str, extra: Sequence[str] = ()) -> Emulated:
 @functools.lru_cache(maxsize=256)
 def _load(text: str, compiler: Compiler, extra: tuple[str, ...]) -> Emulated:
     kernels = tuple(dict.fromkeys(_KERNEL.findall(text)))
-    flags = tuple(flag for flag in compiler.flags if not flag.startswith(("-std=", "-O")))
-    source = _source(text, kernels)
-    library = toolchain.load(source, replace(compiler, flags=(*FLAGS, *flags)), extra)
+    library = toolchain.load(_source(text, kernels), _with_options(compiler), extra)
     runtime = _runtime(compiler)
     library.gn_connect(ctypes.c_void_p(runtime.gn_runtime()))
     return Emulated(kernels, library, runtime, {name: _parameters(library, name) for name in kernels})
+
+
+@functools.cache
+def _with_options(compiler: Compiler) -> Compiler:
+    """The compiler with the options for C++ text, CHECKS among them if it has what they need."""
+    kept = tuple(flag for flag in compiler.flags if not flag.startswith(("-std=", "-O")))
+    for checks in (CHECKS, ()):
+        chosen = replace(compiler, flags=(*FLAGS, *checks, *kept))
+        try:
+            toolchain.compile_shared(EMULATED, chosen)
+            return chosen
+        except ToolchainError as error:
+            fault = str(error).splitlines()[0]
+    raise ToolchainError(f"no C++ compiler: install g++ or clang++: {fault}")
 
 
 def _source(text: str, kernels: Sequence[str]) -> str:
