@@ -190,6 +190,11 @@ class CudaExecutable:
             self.settle()
 
     @property
+    def note(self) -> Address:
+        """Where the words are that kernels of the plan write."""
+        return self._device.address(self._note)
+
+    @property
     def runs(self) -> int:
         """How many runs were started: what the device has counted once they are done."""
         return self._runs
