@@ -115,7 +115,7 @@ class _File:
             ]
         )
         touched = tuple(a for a in found if a is not None)
-        return [Function("s_end", text, ("unit",), 1, 0, 0, "", (), (), Piece(touched, True), False, False, -1)]
+        return [Function("s_end", text, ("unit",), 1, 0, 0, "", (), (), (), Piece(touched, True), False, False, -1)]
 
     # -- text -----------------------------------------------------------------------------------------
 

@@ -49,8 +49,8 @@ def failing(number: int) -> Access:
 class Function:
     """A phase as a device function: its text, the arguments of a call, how many units it has, what it touches.
 
-    ``load``, if any, is the text of a function of the same arguments that fills ``resident`` bytes from what
-    ``loaded`` accesses.
+    ``load``, if any, is the text of a function that fills ``resident`` bytes from what ``loaded`` accesses; it is
+    called with the arguments ``loading``.
     """
 
     name: str
@@ -60,6 +60,7 @@ class Function:
     shared: int
     resident: int
     load: str
+    loading: tuple[str, ...]
     loaded: tuple[Access, ...]
     helpers: tuple[str, ...]
     piece: Piece
@@ -70,7 +71,7 @@ class Function:
     def call(self, unit: str, resident: str = "", load: bool = False) -> str:
         """The statement that does a unit, or loads what it keeps at ``resident``; both are expressions."""
         given = {"unit": unit, "gn_resident": resident}
-        arguments = ", ".join(["net", *(given.get(a, a) for a in self.arguments)])
+        arguments = ", ".join(["net", *(given.get(a, a) for a in (self.loading if load else self.arguments))])
         return f"{self.name}{'_load' if load else ''}({arguments});"
 
 
@@ -154,30 +155,20 @@ class Steps:
         comment: Sequence[str],
         number: int,
     ) -> Function:
-        code = phase.load + "\n" + phase.body
-        # pointers are parameters, so that the compiler knows them to be apart
-        pointers = [
-            (o.pointer_type, o.view.name, o.address) for o in operands if o.declaration and uses(code, o.view.name)
-        ]
-        if step.scratch is not None and uses(code, "scratch"):
-            pointers.append(("char *restrict ", "scratch", self._memory.address(step.scratch)))
-        places = [address for _, _, address in pointers]
-        iterations = sorted(set(re.findall(r"\bk\d+\b", "\n".join([*places, code]))), key=lambda k: int(k[1:]))
-        named = [n for n in ("gn_shared", "gn_resident") if uses(code, n)]
-        arguments = ("unit", *named, *iterations, *places)
-        parameters = ["const struct net &net", "const int unit", *(f"char *const {n}" for n in named)]
-        parameters += [*(f"const int {k}" for k in iterations), *(f"{type_}{own}" for type_, own, _ in pointers)]
-        head = ["char *const A = net.A;"] if uses(code, "A") else []
-        head += ["char *const *const H = net.H;"] if uses(code, "H") else []
-        head += [f"const int gn_step = {number};"] if phase.fails else []
+        parameters, arguments = self._signature(step, phase.body, operands)
+        load, loading = "", ()
+        if phase.load:
+            given, loading = self._signature(step, phase.load, operands)
+            load = _text(f"{name}_load", given, self._head(phase.load, None), phase.load, ["what stays on chip"])
         return Function(
             name,
-            _text(name, parameters, head, phase.body, comment),
+            _text(name, parameters, self._head(phase.body, number if phase.fails else None), phase.body, comment),
             arguments,
             phase.units,
             phase.shared,
             phase.resident,
-            _text(f"{name}_load", parameters, head[:2], phase.load, ["what stays on chip"]) if phase.load else "",
+            load,
+            loading,
             self._loaded(step, phase),
             phase.helpers,
             Piece(self._accesses(step, phase, number), True),
@@ -185,6 +176,26 @@ class Steps:
             any(self._memory.storage(a).kind in HOMES for a in step.outputs),
             number,
         )
+
+    def _signature(
+        self, step: Leaf | Many, code: str, operands: Sequence[Operand]
+    ) -> tuple[list[str], tuple[str, ...]]:
+        """Parameters and arguments of a function: what ``code`` names; pointers, so that they are known to be apart."""
+        pointers = [(o.pointer_type, o.view.name, o.address) for o in operands if o.address and uses(code, o.view.name)]
+        if step.scratch is not None and uses(code, "scratch"):
+            pointers.append(("char *restrict ", "scratch", self._memory.address(step.scratch)))
+        places = [address for _, _, address in pointers]
+        iterations = sorted(set(re.findall(r"\bk\d+\b", code)), key=lambda k: int(k[1:]))
+        named = [n for n in ("gn_shared", "gn_resident") if uses(code, n)]
+        parameters = ["const struct net &net", "const int unit", *(f"char *const {n}" for n in named)]
+        parameters += [*(f"const int {k}" for k in iterations), *(f"{type_}{own}" for type_, own, _ in pointers)]
+        return parameters, ("unit", *named, *iterations, *places)
+
+    def _head(self, code: str, failing: int | None) -> list[str]:
+        """What stands at the top of a function besides its parameters."""
+        found = ["char *const A = net.A;"] if uses(code, "A") else []
+        found += ["char *const *const H = net.H;"] if uses(code, "H") else []
+        return found + ([f"const int gn_step = {failing};"] if failing is not None else [])
 
     def _loaded(self, step: Leaf | Many, phase: Phase) -> tuple[Access, ...]:
         found = (access(self._memory, step.inputs[i], False, None, 1) for i in phase.loaded)

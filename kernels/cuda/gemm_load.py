@@ -215,7 +215,8 @@ class Loads:
         if stop or any(re.search(r"\bk\b", text) for text in read):
             outer.append(f"const {self.reach} k = {begin} + slot;")
         inner = [
-            f"const {self.reach if x == 0 else 'int'} {d} = {r};" for x, (d, r) in enumerate(zip(depth, read, strict=True))
+            f"const {self.reach if x == 0 else 'int'} {d} = {r};"
+            for x, (d, r) in enumerate(zip(depth, read, strict=True))
         ]
         guards = [f"{name}_in[q]"] if self._guarded else []
         guards += [f"k < {stop}"] if stop else []

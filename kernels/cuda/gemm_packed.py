@@ -128,7 +128,13 @@ def matmul_packed(outs: Sequence[View], ins: Sequence[View], attrs: Attrs, job: 
         return [phase]
     rows = text.chunks * text.tile.depth
     return [
-        replace(phase, resident=rows * width * item, load=_load(text, packed.name, rows), loaded=(1,), note=phase.note + ", panel on chip")
+        replace(
+            phase,
+            resident=rows * width * item,
+            load=_load(text, packed.name, rows),
+            loaded=(1,),
+            note=phase.note + ", panel on chip",
+        )
     ]
 
 

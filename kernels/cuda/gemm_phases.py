@@ -1,7 +1,7 @@
 """A product as phases: its tiles, and the sums of the parts that its terms were cut into.
 
-    tiles     unit: entry, part, tile     ->   scratch (part, entry, i, j)   or the result
-    sums      thread: entry, i, j         ->   the parts added in order      ->   the result
+tiles     unit: entry, part, tile     ->   scratch (part, entry, i, j)   or the result
+sums      thread: entry, i, j         ->   the parts added in order      ->   the result
 """
 
 from __future__ import annotations

@@ -126,7 +126,10 @@ class _Block:
         loads += [] if shape.resident else [_per_thread(columns.size, tile.depth, *shape.right)]
         runs = [shape.left[1], shape.right[1]][: len(loads)]
         self.loaded = sum(n * run for n, run in zip(loads, runs, strict=True))
-        stores = sum(n * (run if side[0] == "depth" else 1) for n, run, side in zip(loads, runs, (shape.left, shape.right), strict=False))
+        stores = sum(
+            n * (run if side[0] == "depth" else 1)
+            for n, run, side in zip(loads, runs, (shape.left, shape.right), strict=False)
+        )
         self.multiplications = rows.each * columns.each * item / 4
         pieces = [many for side in (rows, columns) for _, many in side.pieces(widest)]
         warps = WARPS / SCHEDULERS
@@ -164,7 +167,11 @@ def _clocks(shape: Shape, block: _Block, tiles: int, parts: int) -> float:
     finish = START + outputs * (6 * tile.ways + 30) + 120 * ceil(outputs / 4)
 
     def wave(together: int) -> float:
-        return LATENCY + max(together * max(compute, memory), (chunks - 1) * LATENCY + compute) + finish * (1 + together) / 2
+        return (
+            LATENCY
+            + max(together * max(compute, memory), (chunks - 1) * LATENCY + compute)
+            + finish * (1 + together) / 2
+        )
 
     def rounds(together: int) -> float:
         full, rest = divmod(units, together * MULTIPROCESSORS)

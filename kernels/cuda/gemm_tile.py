@@ -135,7 +135,10 @@ class Text:
         # some chunks hold fewer terms than the others, or none
         self.ragged = self.parts * self.length != product.k
         self.ctype = CTYPES[product.dtype]
-        sides = (("left", product.left, tile.rows.size, product.m), ("right", product.right, tile.columns.size, product.n))
+        sides = (
+            ("left", product.left, tile.rows.size, product.m),
+            ("right", product.right, tile.columns.size, product.n),
+        )
         self.left, self.right = (Loads(*side, tile.depth, self.ctype, product.reach) for side in sides)
         self.row_pieces = list(tile.rows.pieces(product.widest))
         self.column_pieces = list(tile.columns.pieces(gcd(product.widest, self.right.stride)))
@@ -206,7 +209,9 @@ class Text:
         tables = (("left_table", self.product.reach), ("right_table", self.product.reach))
         for (name, ctype), size in zip((*names, *tables), self._bytes, strict=True):
             if size:
-                lines.append(f"{ctype} *const {name} = ({ctype} *){f'(gn_shared + {offset})' if offset else 'gn_shared'};")
+                lines.append(
+                    f"{ctype} *const {name} = ({ctype} *){f'(gn_shared + {offset})' if offset else 'gn_shared'};"
+                )
             offset += size
         if self.right.operand.resident:
             lines.append(f"const {self.ctype} *const rights = (const {self.ctype} *)gn_resident;")
@@ -257,20 +262,30 @@ class Text:
         for x in (self.left, self.right):
             first = at if x.operand.resident else f"{now} * {depth}" if now != "0" else "0"
             first = _sum(first if first != "0" else "", "group" if ways > 1 else "")
-            lines.append(f"const {self.ctype} *const {x.name}_now = {x.name}s{f' + ({first}) * {x.stride}' if first else ''};")
+            lines.append(
+                f"const {self.ctype} *const {x.name}_now = {x.name}s{f' + ({first}) * {x.stride}' if first else ''};"
+            )
         take = [f"{self.ctype} a[{rows.each}], b[{columns.each}];"]
         for name, x, index in (("a", self.left, "row"), ("b", self.right, "column")):
             pieces, threads = (self.row_pieces, rows.threads) if name == "a" else (self.column_pieces, columns.threads)
             take.append(f"const {self.ctype} *const {x.name}_step = {x.name}_now + step * {ways * x.stride};")
             for first, many in pieces:
                 source = f"{x.name}_step[{_sum(first * threads, times(index, many))}]"
-                take.append(f"{name}[{first}] = {source};" if many == 1 else f"gn_take<{many}>(&{name}[{first}], &{source});")
+                take.append(
+                    f"{name}[{first}] = {source};" if many == 1 else f"gn_take<{many}>(&{name}[{first}], &{source});"
+                )
         add = unrolled(f"for (int x = 0; x < {columns.each}; ++x)", [self._add()])
         body = [*take, *unrolled(f"for (int y = 0; y < {rows.each}; ++y)", add)]
         steps = depth // ways
-        near = max(u for u in (1, 2, 4, 8, 16) if steps % u == 0 and (u == 1 or u * rows.each * columns.each <= UNROLLED))
+        near = max(
+            u for u in (1, 2, 4, 8, 16) if steps % u == 0 and (u == 1 or u * rows.each * columns.each <= UNROLLED)
+        )
         if not self.ragged:
-            return ["{", *_inside([*lines, *unrolled(f"for (int step = 0; step < {steps}; ++step)", body, str(near))]), "}"]
+            return [
+                "{",
+                *_inside([*lines, *unrolled(f"for (int step = 0; step < {steps}; ++step)", body, str(near))]),
+                "}",
+            ]
         left = f"({stop} - {at} + {ways - 1}) / {ways}" if at != "0" else f"({stop} + {ways - 1}) / {ways}"
         lines.append(f"const int steps = {stop} - {at} < {depth} ? {left} : {steps};")
         inner = unrolled(f"for (int step = first; step < first + {near}; ++step)", body)

@@ -6,7 +6,20 @@ that the ops named there use. Elementwise ops go through `nest.fused`.
 
 from __future__ import annotations
 
-from graphnet.kernels.cuda import arg, conv, cumsum, gemm, gemm_packed, index, nest, pool, random, reduction, sort
+from graphnet.kernels.cuda import (
+    arg,
+    conv,
+    cumsum,
+    gemm,
+    gemm_packed,
+    index,
+    nest,
+    pool,
+    random,
+    reduction,
+    scatter,
+    sort,
+)
 from graphnet.kernels.cuda.phase import ScratchSize, Writer
 
 __all__ = ["SCRATCH", "WRITERS"]
@@ -32,7 +45,7 @@ WRITERS: dict[str, Writer] = {
     "cumsum": cumsum.cumsum,
     "bounded": index.bounded,
     "take": index.take,
-    "scatter_add": index.scatter_add,
+    "scatter_add": scatter.scatter_add,
     "place": index.place,
     "iota": index.iota,
     "argsort": sort.argsort,
@@ -41,7 +54,7 @@ WRITERS: dict[str, Writer] = {
     "random_uniform": random.random_uniform,
 }
 
-_MODULES = (arg, conv, cumsum, gemm, gemm_packed, index, pool, random, reduction, sort)
+_MODULES = (arg, conv, cumsum, gemm, gemm_packed, index, pool, random, reduction, scatter, sort)
 
 SCRATCH: dict[str, ScratchSize] = {
     op: getattr(module, f"{op}_scratch") for op in WRITERS for module in _MODULES if hasattr(module, f"{op}_scratch")

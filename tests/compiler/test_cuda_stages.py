@@ -22,7 +22,9 @@ def touch(low, high, write=False):
 
 def function(name, *accesses, units=4, **fields):
     """A function that touches these bytes of the arena."""
-    made = Function(name, f"/* {name} */\n", ("unit",), units, 0, 0, "", (), (), Piece(accesses, True), False, False, 0)
+    made = Function(
+        name, f"/* {name} */\n", ("unit",), units, 0, 0, "", (), (), (), Piece(accesses, True), False, False, 0
+    )
     return replace(made, step=int(re.sub(r"\D", "", name) or 0), **fields)
 
 
@@ -143,7 +145,8 @@ def kept(length=5, resident=64, loaded=(100, 108), **fields):
     f = function(
         "s1", touch(0, 8, True), units=3, load="/* load */", resident=resident, shared=32, loaded=(touch(*loaded),)
     )
-    f = replace(f, arguments=("unit", "gn_shared", "gn_resident"), **fields)
+    names = ("unit", "gn_shared", "gn_resident")
+    f = replace(f, arguments=names, loading=names, **fields)
     (found,), texts = launches([loop(f, length=length)])
     return found, texts[found.kernel]
 
@@ -152,7 +155,7 @@ def test_what_a_loop_does_not_change_is_loaded_once_where_each_block_has_one_uni
     found, text = kept()
     before, _, inside = text.partition("for (int k0")
     assert (
-        "if (gridDim.x >= 3 && blockIdx.x < 3)\n        s1_load(net, blockIdx.x, gn_shared, gn_shared + 96);" in before
+        "if (gridDim.x >= 3 && blockIdx.x < 3)\n        s1_load(net, blockIdx.x, gn_shared, gn_shared + 32);" in before
     )
     assert "if (gridDim.x < 3) {" in inside
     assert "s1(net, unit, gn_shared, gn_shared + 32);" in inside

@@ -61,9 +61,7 @@ def assert_product(out, left, right, expected=None):
 
 def products(run_cases, triples, **options):
     """Runs matmul for each (out, left, right), all in one text."""
-    cases = [
-        run_cases.Case(gemm.matmul, [out], pair, scratch=gemm.matmul_scratch, **options) for out, *pair in triples
-    ]
+    cases = [run_cases.Case(gemm.matmul, [out], pair, scratch=gemm.matmul_scratch, **options) for out, *pair in triples]
     return run_cases(cases)
 
 

@@ -14,7 +14,20 @@ from graphnet.kernels.cuda.phase import THREADS, WAVE, Job
 from graphnet.kernels.text.program import Instr
 from graphnet.kernels.text.view import CTYPES, View
 
-SHAPES = [(), (1,), (3,), (1, 1), (17, 33), (4, 5, 6), (2, 1, 300), (64, 64), (3, 2, 5, 7), (40, 1, 40), (0,), (3, 0, 2)]
+SHAPES = [
+    (),
+    (1,),
+    (3,),
+    (1, 1),
+    (17, 33),
+    (4, 5, 6),
+    (2, 1, 300),
+    (64, 64),
+    (3, 2, 5, 7),
+    (40, 1, 40),
+    (0,),
+    (3, 0, 2),
+]
 ARITHMETIC = ("tmp0 = mul(in0, in1)", "tmp0 = sub(tmp0, in2)", "out0 = sqrt(in1)", "out1 = add(out0, tmp0)")
 
 
@@ -48,9 +61,7 @@ def writer(*lines):
 
 def views(prefix, arrays):
     """Of float32 arrays."""
-    return [
-        View(f"{prefix}{i}", "float32", a.shape, tuple(s // 4 for s in a.strides)) for i, a in enumerate(arrays)
-    ]
+    return [View(f"{prefix}{i}", "float32", a.shape, tuple(s // 4 for s in a.strides)) for i, a in enumerate(arrays)]
 
 
 def arrays(rng, *shapes):
