@@ -35,9 +35,7 @@ def counter(x):
 def compiled(model=small, backend="emulated", shape=(6, 4), loss=gn.losses.softmax_cross_entropy, **options):
     device = "cpu" if backend in ("numpy", "c") else "cuda"
     optimizer = gn.optim.Adam(lr=0.05, clip_norm=1.0)
-    return gn.compile(
-        model, gn.spec(shape), loss=loss, optimizer=optimizer, device=device, backend=backend, **options
-    )
+    return gn.compile(model, gn.spec(shape), loss=loss, optimizer=optimizer, device=device, backend=backend, **options)
 
 
 @pytest.fixture(scope="module")
