@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import difflib
 import functools
 import importlib.util
@@ -151,6 +152,38 @@ def c_backend():
         return CBackend(threads, least_work=0.0)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def nvrtc():
+    """`nvrtc(text)`: the PTX that NVIDIA's compiler makes of a CUDA text for sm_90; it needs no GPU."""
+    from graphnet.kernels.cuda.prelude import FLAGS
+
+    found = importlib.util.find_spec("nvidia")
+    folders = found.submodule_search_locations or () if found else ()
+    files = [file for folder in folders for file in Path(folder).glob("**/libnvrtc.so*")]
+    if not files:
+        pytest.skip("needs NVRTC: pip install nvidia-cuda-nvrtc")
+    library = ctypes.CDLL(str(files[0]))
+
+    def text_of(program, what):
+        size = ctypes.c_size_t()
+        assert getattr(library, f"nvrtcGet{what}Size")(program, ctypes.byref(size)) == 0
+        text = ctypes.create_string_buffer(size.value)
+        assert getattr(library, f"nvrtcGet{what}")(program, text) == 0
+        return text.value.decode()
+
+    def ptx(text):
+        program = ctypes.c_void_p()
+        assert library.nvrtcCreateProgram(ctypes.byref(program), text.encode(), b"text.cu", 0, None, None) == 0
+        flags = [flag.encode() for flag in (*FLAGS, "--gpu-architecture=compute_90")]
+        failed = library.nvrtcCompileProgram(program, len(flags), (ctypes.c_char_p * len(flags))(*flags))
+        log = text_of(program, "ProgramLog").strip()
+        assert not failed, log
+        assert not log, f"NVRTC warns: {log}"
+        return text_of(program, "PTX")
+
+    return ptx
 
 
 @pytest.fixture(scope="session")

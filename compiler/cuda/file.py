@@ -44,9 +44,9 @@ def phases_apart(plan: Plan) -> tuple[str, ...]:
     return plan.phases if len(plan.phases) > 1 and changes == len(plan.phases) - 1 else ()
 
 
-def emit(plan: Plan, target: Target, options: Options = Options()) -> Source:
+def emit(plan: Plan, target: Target, options: Options | None = None) -> Source:
     """The CUDA text of a plan that was lowered for ``target``, and its launches."""
-    return _File(plan, target, options).source()
+    return _File(plan, target, options or Options()).source()
 
 
 class _File:

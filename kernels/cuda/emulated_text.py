@@ -1,6 +1,6 @@
 """What stands in front of CUDA text that is compiled as C++: CUDA's words, for threads that are fibers.
 
-INTERFACE is shared with the runtime (fibers.py), which switches between threads; EMULATED is what the text sees.
+INTERFACE is shared with the runtime (runtime.py), which switches between threads; EMULATED is what the text sees.
 """
 
 from __future__ import annotations

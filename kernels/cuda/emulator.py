@@ -19,8 +19,8 @@ from dataclasses import dataclass, replace
 from graphnet.kernels.c import toolchain
 from graphnet.kernels.c.toolchain import Compiler, ToolchainError
 from graphnet.kernels.cuda.emulated_text import EMULATED
-from graphnet.kernels.cuda.fibers import RUNTIME
 from graphnet.kernels.cuda.phase import THREADS
+from graphnet.kernels.cuda.runtime import RUNTIME
 
 FLAGS = (
     "-x",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from graphnet.kernels.cuda.nest import block, body_of, elements
+from graphnet.kernels.cuda.nest import block, body_of, elements, fill
 from graphnet.kernels.cuda.phase import Job, Phase
 from graphnet.kernels.text.axes import at, by_stride, loops, merge, offset, position
 from graphnet.kernels.text.collapse import index_text, loops_of
@@ -121,6 +121,8 @@ def place(outs: Sequence[View], ins: Sequence[View], attrs: Attrs, job: Job) -> 
     out, x, ndim = outs[0], ins[0], len(outs[0].shape)
     if not out.size:
         return []
+    if not x.size:
+        return fill(outs, [], {"value": 0}, job)
     steps = list(zip(attrs["starts"], attrs["steps"], strict=True))
     whole = [x.shape[a] == n and steps[a] == (0, 1) for a, n in enumerate(out.shape)]
     order = by_stride(out.shape, [out.strides])
@@ -139,7 +141,7 @@ def place(outs: Sequence[View], ins: Sequence[View], attrs: Attrs, job: Job) -> 
         tests += [f"from{a} * {step} == {away}"] * (abs(step) != 1)
         tests += [f"from{a} >= 0", f"from{a} < {x.shape[a]}"]
     value = at(x, taken) if not tests else f"{' && '.join(tests)} ? {at(x, taken)} : 0"
-    body = shape.staged([(x.ctype, "value", value if x.size else "0")], [f"{at(out, index)} = value;"], lines)
+    body = shape.staged([(x.ctype, "value", value)], [f"{at(out, index)} = value;"], lines)
     return [Phase(body, shape.units)]
 
 

@@ -106,9 +106,12 @@ def cut(lines: int, length: int, inward: bool, split: bool = True) -> Cut:
     if lines * max(length, 1) <= SMALL:
         return Cut(lines, length, inward, across, 1)
     whole = Cut(lines, length, inward, across, -(-lines * across // THREADS))
-    if not split or whole.chain <= CHAIN or whole.blocks > WAVE // 2:
+    # a unit for each multiprocessor; four where that leaves long chains, so that loads of one hide behind another's
+    parts = max(
+        min(WAVE // whole.blocks, -(-whole.chain // SHORTEST)), min(4 * WAVE // whole.blocks, whole.chain // CHAIN)
+    )
+    if not split or whole.chain <= CHAIN or parts <= 1:
         return whole
-    parts = min(-(-WAVE // whole.blocks), -(-whole.chain // SHORTEST))
     step = -(-length // parts)
     step += -step % (GROUP * across)
     return Cut(lines, length, inward, across, whole.blocks, -(-length // step), step)

@@ -16,20 +16,11 @@ several elements where there are many, and reads them all first.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from graphnet.kernels.cuda.nest import block, body_of, per_thread
 from graphnet.kernels.cuda.phase import THREADS, Job, Phase
-from graphnet.kernels.text.program import Instr, Program
+from graphnet.kernels.text.program import Instr, Member, Program
 from graphnet.kernels.text.view import View
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """``size`` elements of every array in ``pointers``: a C expression for each name of the program's own arrays."""
-
-    size: int
-    pointers: tuple[str, ...]
 
 
 def block_of(members: Sequence[Member]) -> int:

@@ -98,13 +98,20 @@ def elements(dims: Iterable[tuple[str, int]], *views: View, most: int = MOST) ->
 
 def coordinates(dims: Sequence[tuple[str, int]], at: str, ctype: str, lines: Iterable[str]) -> list[str]:
     """Declares those of the row-major coordinates of position ``at`` that lines use."""
-    text, found = "\n".join(lines), []
+    values = {}
     for number, (name, size) in enumerate(dims):
         inner = prod(n for _, n in dims[number + 1 :])
         value = at if inner == 1 else f"{at} / {inner}"
-        value = value if number == 0 or size == 1 else f"{value} % {size}"
-        if name != value and re.search(rf"\b{name}\b", text):
-            found.append(f"{name} = {value if size > 1 else 0}")
+        value = value if number == 0 else f"{value} % {size}"
+        if name != at:
+            values[name] = value if size > 1 else "0"
+    return declared(ctype, values, lines)
+
+
+def declared(ctype: str, values: Mapping[str, str], lines: Iterable[str]) -> list[str]:
+    """Declares those of the values that lines use."""
+    text = "\n".join(lines)
+    found = [f"{name} = {value}" for name, value in values.items() if re.search(rf"\b{name}\b", text)]
     return [f"const {ctype} {', '.join(found)};"] if found else []
 
 

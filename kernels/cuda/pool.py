@@ -11,12 +11,11 @@ So nothing is added by two threads, and sums have the order of the loops over pl
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
-from graphnet.kernels.cuda.nest import Elements, block, body_of, elements
+from graphnet.kernels.cuda.nest import Elements, block, body_of, declared, elements
 from graphnet.kernels.cuda.phase import Job, Phase
 from graphnet.kernels.text.axes import Dim, merge, offset, position
 from graphnet.kernels.text.view import Attrs, View
@@ -27,7 +26,10 @@ _UNROLLED = 16
 
 @dataclass(frozen=True)
 class _Windows:
-    """Windows over the image x; ``out`` has the shape of their results. ``images`` are dims of the first two axes."""
+    """Windows over the image x; ``out`` has the shape of their results.
+
+    ``images`` are dims of the first two axes, ``ctype`` is that of indices.
+    """
 
     x: View
     out: View
@@ -35,6 +37,7 @@ class _Windows:
     stride: tuple[int, int]
     padding: tuple[tuple[int, int], tuple[int, int]]
     images: tuple[Dim, ...]
+    ctype: str
 
     @property
     def taps(self) -> int:
@@ -71,7 +74,7 @@ class _Windows:
     def space(self, view: View, row: str, column: str) -> Elements:
         """One thread for each element of a view, at these coordinates."""
         dims = [*((d.var, d.size) for d in self.images), (row, view.shape[2]), (column, view.shape[3])]
-        return elements(dims, self.x, self.out, most=1)
+        return Elements(tuple(dims), 1, self.ctype)
 
     def spot(self, i: str, j: str, lines: Sequence[str]) -> tuple[list[str], list[str]]:
         """Declares row and column of place (i, j) of window (y, z) for lines; tests whether they are in the image."""
@@ -81,12 +84,12 @@ class _Windows:
             found[name] = f"{at} * {self.stride[d]} + {place}{f' - {start}' if start else ''}"
             if not self.inside(d):
                 tests += [f"{name} >= 0", f"{name} < {self.x.shape[2 + d]}"]
-        return _used(found, [*tests, *lines]), tests
+        return declared(self.ctype, found, [*tests, *lines]), tests
 
     def reach(self, lines: Sequence[str]) -> list[str]:
         """Loops over the places (i, j) of window (y, z): lines for each that is no padding, at (row, column) of x."""
-        declared, tests = self.spot("i", "j", lines)
-        inner = [*declared, *_guarded(tests, lines)]
+        found, tests = self.spot("i", "j", lines)
+        inner = [*found, *_guarded(tests, lines)]
         unroll = ["#pragma unroll"] if self.taps <= _UNROLLED else []
         along = [*unroll, *block(f"for (int j = 0; j < {self.kernel[1]}; ++j)", inner)]
         return [*unroll, *block(f"for (int i = 0; i < {self.kernel[0]}; ++i)", along)]
@@ -100,15 +103,9 @@ class _Windows:
             last = (self.x.shape[2 + d] - 1 + start) // step
             tests = [f"{y} >= 0"] * (size > step) + [f"{y} < {count}"] * (last >= count)
             inner = _guarded(tests, text)
-            inner = [*_used({y: f"({here} - {i}) / {step}"}, inner), *inner]
+            inner = [*declared(self.ctype, {y: f"({here} - {i}) / {step}"}, inner), *inner]
             text = block(f"for (int {i} = ({here}) % {step}; {i} < {size}; {i} += {step})", inner)
         return text
-
-
-def _used(values: Mapping[str, str], lines: Sequence[str]) -> list[str]:
-    """Declares those of the values that lines use."""
-    text = "\n".join(lines)
-    return [f"const int {name} = {value};" for name, value in values.items() if re.search(rf"\b{name}\b", text)]
 
 
 def _guarded(tests: Sequence[str], lines: Sequence[str]) -> list[str]:
@@ -118,7 +115,8 @@ def _guarded(tests: Sequence[str], lines: Sequence[str]) -> list[str]:
 def _windows(x: View, out: View, attrs: Attrs, *more: View) -> _Windows:
     views = (x, out, *more)
     dims = merge(x.shape, [a for a in (0, 1) if x.shape[a] != 1], [v.strides for v in views])
-    return _Windows(x, out, attrs["kernel"], attrs["stride"], attrs["padding"], tuple(dims))
+    ctype = elements([("x", max(x.size, out.size))], *views).ctype
+    return _Windows(x, out, attrs["kernel"], attrs["stride"], attrs["padding"], tuple(dims), ctype)
 
 
 def _phase(space: Elements, lines: Sequence[str], note: str) -> list[Phase]:
@@ -189,10 +187,10 @@ def pool_gather(outs: Sequence[View], ins: Sequence[View], attrs: Attrs, job: Jo
     if not out.size:
         return []
     named, met = w.element(idx, "y", "z"), w.element(x, "row", "column")
-    declared, tests = w.spot(f"k / {w.kernel[1]}", f"k % {w.kernel[1]}", [met])
+    found, tests = w.spot(f"k / {w.kernel[1]}", f"k % {w.kernel[1]}", [met])
     lines = [
         f"const int k = (uint64_t){named} < {w.taps} ? (int){named} : -1;",
-        *declared,
+        *found,
         f"{w.element(out, 'y', 'z')} = {' && '.join(['k >= 0', *tests])} ? {met} : 0;",
     ]
     return _phase(w.space(out, "y", "z"), lines, "by index")

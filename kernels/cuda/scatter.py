@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from math import prod
 
 from graphnet.kernels.cuda.index import OWN_ROW, only_check, report
-from graphnet.kernels.cuda.nest import block, body_of, coordinates, elements
+from graphnet.kernels.cuda.nest import Elements, block, body_of, coordinates, declared, elements, fill
 from graphnet.kernels.cuda.phase import THREADS, WAVE, Job, Phase
 from graphnet.kernels.text.axes import Dim, Strides, merge, offset, position
 from graphnet.kernels.text.view import ITEMSIZE, Attrs, View
@@ -85,8 +85,8 @@ def _scatter(out: View, g: View, idx: View) -> _Scatter:
     columns = next((c for c in (1, 2, 4, 8, 16, 32, 64, 128) if c >= width), THREADS)
     # sums of parts are written and read again: there are eight indices for each of a part's rows
     parts = max(1, min(idx.size // _FEWEST, idx.size // (8 * rows), WAVE // 2))
-    part = max(1, -(-idx.size // parts))
-    parts = max(1, -(-idx.size // part))
+    part = -(-idx.size // parts)
+    parts = -(-idx.size // part)
     wanted = -(-2 * WAVE // (parts * -(-width // columns)))
     size = max(1, min(-(-rows // wanted), _ROOM // (columns * ITEMSIZE[out.dtype])))
     ctype = elements([("r", rows), ("c", width)], out, g, idx).ctype
@@ -95,7 +95,7 @@ def _scatter(out: View, g: View, idx: View) -> _Scatter:
 
 def scatter_add_scratch(outs: Sequence[View], ins: Sequence[View], attrs: Attrs) -> int:
     """Bytes for the sums of each part of the indices, where there are parts."""
-    if not outs[0].size:
+    if not outs[0].size or not ins[0].size:
         return 0
     work = _scatter(outs[0], *ins)
     return work.parts * outs[0].nbytes if work.parts > 1 else 0
@@ -110,6 +110,8 @@ def scatter_add(outs: Sequence[View], ins: Sequence[View], attrs: Attrs, job: Jo
     out, (g, idx) = outs[0], ins
     if not out.size:
         return only_check(idx, out.shape[0])
+    if not g.size:
+        return fill(outs, [], {"value": 0}, job)
     work = _scatter(out, g, idx)
     found = [_sums(work, job)]
     if work.parts > 1:
@@ -125,7 +127,6 @@ def _sums(work: _Scatter, job: Job) -> Phase:
     dims = [(n, size) for n, size in zip(("part", "rows", "columns"), work.cuts, strict=True)]
     clear = block(f"for (int r = group; r < {work.block}; r += {work.groups})", [f"sum[r * {c} + lane] = 0;"])
     head = [
-        f"const {work.ctype} begin = rows * {work.block}, column = columns * {c} + lane;",
         f"{_unsigned(out)} *sum = ({_unsigned(out)} *)gn_shared;",
         f"{work.ctype} *from = ({work.ctype} *)(gn_shared + {listed});",
         f"int *into = (int *)(gn_shared + {listed + item * _ROUND}), *hits = into + {_ROUND};",
@@ -139,25 +140,28 @@ def _sums(work: _Scatter, job: Job) -> Phase:
         f"const {work.ctype} first = part * {work.part}, stop = {stop};",
         *block(f"for ({work.ctype} start = first; start < stop; start += {_ROUND})", [*_listing(work), *_adding(work)]),
     ]
-    text = [*head, *(scan if work.idx.size else []), *_storing(work, job)]
+    text = [*head, *scan, *_storing(work, job)]
+    starts = {"begin": f"rows * {work.block}", "column": f"columns * {c} + lane"}
+    text = [*declared(work.ctype, starts, text), *text]
     place = [f"const int lane = threadIdx.x % {c}, group = threadIdx.x / {c};", *coordinates(dims, "unit", "int", text)]
-    text = [*place, *text, *(report(work.idx, work.rows) if work.idx.size else [])]
+    text = [*place, *text, *report(work.idx, work.rows)]
     note = f"{work.block} rows by {c} columns" + f" of {work.parts} parts" * (work.parts > 1)
     shared = listed + (item + 4) * _ROUND + 4 * (THREADS // 32)
-    return Phase(body_of(text), prod(work.cuts), shared, helpers=(OWN_ROW,), note=note, fails=bool(work.idx.size))
+    return Phase(body_of(text), prod(work.cuts), shared, helpers=(OWN_ROW,), note=note, fails=True)
 
 
 def _listing(work: _Scatter) -> list[str]:
     """Lists where the rows of g that belong to rows of the unit begin, and to which one each belongs, in order."""
     rank, t = len(work.idx.shape), work.ctype
-    declared, own = work.along(work.idx.strides + (0,) * (len(work.g.shape) - rank), work.ids, "i")
+    read, own = work.along(work.idx.strides + (0,) * (len(work.g.shape) - rank), work.ids, "i")
     where, source = work.along((*work.g.strides[:rank], *(0,) * (len(work.g.shape) - rank)), work.ids, "i")
     look = [
         f"const int64_t found = gn_own_row((int64_t){work.idx.name}[{own}], {work.rows});",
         "bad |= found < 0;",
         f"row[q] = found >= begin && found < begin + {work.block} ? (int)(found - begin) : -1;",
     ]
-    i = f"const {t} i = start + 4 * (int)threadIdx.x + q;"
+    here = {"i": "start + 4 * (int)threadIdx.x + q"}
+    put = [*where, f"from[place] = {source};", "into[place++] = row[q];"]
     return [
         "int row[4], place = 0, count = 0, own = 0;",
         "const unsigned before = (1u << threadIdx.x % 32) - 1;",
@@ -165,9 +169,9 @@ def _listing(work: _Scatter) -> list[str]:
         *block(
             "for (int q = 0; q < 4; ++q)",
             [
-                i,
+                *declared(t, here, ["i"]),
                 "row[q] = -1;",
-                *block("if (i < stop)", [*declared, *look]),
+                *block("if (i < stop)", [*read, *look]),
                 "const unsigned hit = __ballot_sync(0xffffffffu, row[q] >= 0);",
                 "place += __popc(hit & before);",
                 "own += __popc(hit);",
@@ -182,7 +186,7 @@ def _listing(work: _Scatter) -> list[str]:
         "#pragma unroll",
         *block(
             "for (int q = 0; q < 4; ++q)",
-            block("if (row[q] >= 0)", [i, *where, f"from[place] = {source};", "into[place++] = row[q];"]),
+            block("if (row[q] >= 0)", [*declared(t, here, put), *put]),
         ),
         "__syncthreads();",
     ]
@@ -191,7 +195,7 @@ def _listing(work: _Scatter) -> list[str]:
 def _adding(work: _Scatter) -> list[str]:
     """Adds what is listed to the sums of this thread's rows and column; the list is free behind it."""
     rank, c = len(work.idx.shape), work.columns
-    declared, within = work.along((*(0,) * rank, *work.g.strides[rank:]), work.row, "column")
+    column, within = work.along((*(0,) * rank, *work.g.strides[rank:]), work.row, "column")
     number = _unsigned(work.out)
 
     def source(k: str) -> str:
@@ -209,7 +213,7 @@ def _adding(work: _Scatter) -> list[str]:
         adds, one = block(f"if ({mine.format('k + u')})", adds), block(f"if ({mine.format('k')})", one)
     unrolled = f"for (int u = 0; u < {_BATCH}; ++u)"
     lines = [
-        *declared,
+        *column,
         "int k = 0;",
         *block(
             f"for (; k + {_BATCH} <= count; k += {_BATCH})",
@@ -229,31 +233,30 @@ def _adding(work: _Scatter) -> list[str]:
 def _storing(work: _Scatter, job: Job) -> list[str]:
     """Stores the sums of the unit's rows."""
     out, rank = work.out, len(work.idx.shape)
-    declared: list[str] = []
+    found: list[str] = []
     if work.parts > 1:
         to = f"(({out.ctype} *){job.scratch})[(part * {work.rows} + row) * {work.width} + column]"
-        to = to.replace("(part", "((long long)part") if work.ctype != "int" else to
     else:
-        declared, within = work.along((*(0,) * rank, *out.strides[1:]), work.row, "column")
+        found, within = work.along((*(0,) * rank, *out.strides[1:]), work.row, "column")
         to = f"{out.name}[{offset((out.strides[0], 1), ('row', within))}]"
     value = f"({out.ctype})sum[r * {work.columns} + lane]"
     inner = [f"const {work.ctype} row = begin + r;", *block(f"if (row < {work.rows})", [f"{to} = {value};"])]
-    lines = [*declared, *block(f"for (int r = group; r < {work.block}; r += {work.groups})", inner)]
+    lines = [*found, *block(f"for (int r = group; r < {work.block}; r += {work.groups})", inner)]
     return lines if work.width % work.columns == 0 else block(f"if (column < {work.width})", lines)
 
 
 def _of_parts(work: _Scatter, job: Job) -> Phase:
     """Adds up the sums of all parts, the first part's first."""
     out, rank = work.out, len(work.idx.shape)
-    declared, within = work.along((*(0,) * rank, *out.strides[1:]), work.row, "column")
-    shape = elements([("row", work.rows), ("column", work.width)], out)
+    found, within = work.along((*(0,) * rank, *out.strides[1:]), work.row, "column")
+    shape = Elements((("row", work.rows), ("column", work.width)), 1, work.ctype)
     number, operator = _unsigned(out), "|=" if out.dtype == "bool" else "+="
     lines = [
         f"const {number} *part = (const {number} *){job.scratch} + row * {work.width} + column;",
         f"{number} sum = part[0];",
         f"#pragma unroll {_BATCH}",
         *block(f"for (int k = 1; k < {work.parts}; ++k)", [f"sum {operator} part[k * {work.rows * work.width}];"]),
-        *declared,
+        *found,
         f"{out.name}[{offset((out.strides[0], 1), ('row', within))}] = ({out.ctype})sum;",
     ]
     return Phase(body_of(shape.turn(lines)), shape.units, note=f"sums of {work.parts} parts")

@@ -84,9 +84,10 @@ class _Lines:
 def _lines(out: View, x: View, axis: int) -> _Lines:
     order = [a for a in by_stride(x.shape, (x.strides, out.strides)) if a != axis]
     dims = merge(x.shape, order, (x.strides, out.strides))
-    index = position(len(x.shape), [(d, d.var) for d in dims])
+    names = [d.var for d in dims] if len(dims) > 1 else ["line"] * len(dims)
+    index = position(len(x.shape), zip(dims, names, strict=True))
     index[axis] = "r"
-    around = tuple((d.var, d.size) for d in dims)
+    around = tuple((name, d.size) for name, d in zip(names, dims, strict=True))
     return _Lines(x, out, axis, around, tuple(index), elements([*around, ("r", x.shape[axis])], out, x).ctype)
 
 
@@ -214,8 +215,7 @@ def _merge(lines: _Lines, run: int, turn: int, job: Job) -> Phase:
     """Merges runs two and two: each element finds its place by halving the other run."""
     keys, places = _pieces(lines, turn, job)
     ctype, bits, size = lines.ctype, lines.bits, lines.size
-    shape = elements([("line", lines.count), ("from", size)], most=1)
-    shape = Elements(shape.dims, 1, ctype)
+    shape = Elements((("line", lines.count), ("from", size)), 1, ctype)
     search = [
         f"const {ctype} middle = (low + high) / 2;",
         f"if (gn_before{bits}(key[middle], place[middle], own, mine))",

@@ -131,28 +131,38 @@ class Bound:
         self.names = [f"case{number}_{i}" for i in range(len(self.phases))]
         changed = {v.name for v in (*outs, *views[m:])}
         self.pointers = {v.name: a for v, a in zip(views, self.arrays, strict=True)}
-        self.parameters = [
-            f"{'' if v.name in changed else 'const '}{v.ctype} *restrict {v.name}"
-            for v in {v.name: v for v in views}.values()
-        ]
+        self.ins = [v.name for v in ins]
+        self.parameters = {
+            v.name: f"{'' if v.name in changed else 'const '}{v.ctype} *restrict {v.name}" for v in views
+        }
 
     def text(self):
         return "\n".join(self.kernel(name, phase) for name, phase in zip(self.names, self.phases, strict=True))
 
+    def load(self, name, phase):
+        """What fills gn_resident, as a function that sees the ins that it may read and nothing else."""
+        seen = dict.fromkeys(self.ins[i] for i in phase.loaded)
+        parameters = ["char *gn_resident", "const int unit", *(self.parameters[v] for v in seen)]
+        text = f"GN_INLINE void {name}_load({', '.join(parameters)})\n{{\n{phase.load}\n}}\n"
+        return text, f"{name}_load({', '.join(['gn_resident', 'unit', *seen])});\n__syncthreads();"
+
     def kernel(self, name, phase):
+        assert phase.shared <= SHARED, f"{phase.note}: {phase.shared} bytes of shared memory"
         resident = -(-phase.shared // 16) * 16
         total = resident + phase.resident
-        assert total <= SHARED, f"{phase.note}: {total} bytes of shared memory"
+        function, load = self.load(name, phase) if phase.load else ("", "")
+        memory = f"GN_SHARED({total});" if total <= SHARED else "GN_DYNAMIC();\nchar *const gn_shared = gn_dynamic;"
+        parameters = ", ".join([*self.parameters.values(), "char *restrict scratch", "int64_t *note"])
         lines = [
-            f'extern "C" __global__ void __launch_bounds__(THREADS) {name}(',
-            f"    {', '.join([*self.parameters, 'char *restrict scratch', 'int64_t *note'])})\n{{",
-            f"    GN_SHARED({total});" if total else "",
-            f"    char *const gn_resident = gn_shared + {resident};" if phase.resident else "",
-            f"    for (int unit = blockIdx.x; unit < {phase.units}; unit += gridDim.x) {{",
-            f"{{\n{phase.load}\n}}\n__syncthreads();" if phase.load else "",
+            function,
+            f'extern "C" __global__ void __launch_bounds__(THREADS) {name}({parameters})\n{{',
+            memory if total else "",
+            f"char *const gn_resident = gn_shared + {resident};" if phase.resident else "",
+            f"for (int unit = blockIdx.x; unit < {phase.units}; unit += gridDim.x) {{",
+            load,
             f"{{\n{phase.body}\n}}",
             "__syncthreads();" if total else "",
-            "    }\n}\n",
+            "}\n}\n",
         ]
         return "\n".join(line for line in lines if line)
 
@@ -164,7 +174,8 @@ class Bound:
         addresses += [scratch.ctypes.data + start, note.ctypes.data]
         for name, phase in zip(self.names, self.phases, strict=True):
             if phase.units:
-                emulated.launch(name, grid, addresses, order=order)
+                total = -(-phase.shared // 16) * 16 + phase.resident
+                emulated.launch(name, grid, addresses, dynamic=total if total > SHARED else 0, order=order)
         assert memory.fences_hold(), "wrote outside of its arrays"
         outside = np.concatenate([scratch[:start], scratch[start + self.scratch :]])
         assert (outside == 0xA5).all(), "wrote outside of its scratch"

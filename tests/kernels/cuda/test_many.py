@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from graphnet.compiler.ops import REGISTRY
-from graphnet.kernels.cuda.many import Member, block_of, many
+from graphnet.kernels.cuda.many import block_of, many
 from graphnet.kernels.cuda.phase import THREADS, WAVE, Job
-from graphnet.kernels.text.program import Instr
+from graphnet.kernels.text.program import Instr, Member
 from graphnet.kernels.text.view import View
 
 SIZES = [(1,), (1000,), (4097,), (3, 1, 4097, 1000, 512, 257, 7), (3, 0, 5), (40_000, 2, 1024), (300, 65_000)]
@@ -68,7 +68,7 @@ def writer(sizes, dtype):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_every_member_gets_what_numpy_computes(run_cases, rng, dtype):
-    """Three results, two of them over their operands, bit for bit; a shared factor; one, two or four elements a thread."""
+    """Three results, two of them over their operands, bit for bit; a shared factor; 1, 2 or 4 elements a thread."""
     cases, made = [], []
     for sizes in SIZES:
         lr, members, wanted = case(rng, sizes, dtype)

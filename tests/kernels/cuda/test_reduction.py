@@ -272,10 +272,11 @@ def test_an_expression_is_reduced_without_a_temporary(run_cases, rng):
                 return reduction.reduce_of("sum", outs, ins, attrs, job, element)
 
             def epilogue(index, value, kept=kept):
-                where = " + ".join(f"({i}) * {int(np.prod(kept[a + 1 :]))}" for a, i in enumerate(index)) or "0"
+                where = " + ".join(f"({i}) * {int(np.prod(kept[:a]))}" for a, i in enumerate(index)) or "0"
                 return f"{{ const float y = {value}; extra0[{where}] = 2 * y; }}"
 
-            product, extra = np.zeros(kept, "float32"), np.zeros(kept, "float32")
+            # in the other order of axes, so that each index must be right
+            product, extra = np.zeros(kept, "float32"), np.zeros(kept[::-1], "float32").T
             attrs = {"axes": which, "keepdims": False}
             cases.append(
                 run_cases.Case(writer, [product], [x, scale], attrs, reduction.reduce_scratch, epilogue, [extra])
@@ -341,4 +342,4 @@ def test_no_cut_leaves_out_an_element():
                 how = cut(lines, length, inward)
                 assert how.looped or how.blocks * how.side >= lines
                 assert how.parts == 1 or (how.parts - 1) * how.step < length <= how.parts * how.step
-                assert how.parts == 1 or how.units <= 2 * WAVE
+                assert how.parts == 1 or how.units <= 4 * WAVE
