@@ -66,7 +66,8 @@ def _offset(batch: Sequence[Batch], side: str) -> str:
     return " + ".join(terms)
 
 
-def _product(out: View, left: View, right: View, job: Job) -> Product:
+def _product(out: View, ins: Sequence[View], job: Job) -> Product:
+    left, right = ins
     rows, down, down_left, batch = _stack(out, left, right)
     (k, n), wide = right.shape[-2:], 16 // ITEMSIZE[out.dtype]
     starts = {side: _offset(batch, side) for side in ("out", "left", "right")}
@@ -96,7 +97,7 @@ def _product(out: View, left: View, right: View, job: Job) -> Product:
 
 def matmul_scratch(outs: Sequence[View], ins: Sequence[View], attrs: Attrs) -> int:
     """Bytes of scratch for the sums of parts of the terms, where ``matmul`` cuts them."""
-    return sums_bytes(_product(outs[0], *ins, Job())) if outs[0].size else 0
+    return sums_bytes(_product(outs[0], ins, Job())) if outs[0].size else 0
 
 
 def matmul(outs: Sequence[View], ins: Sequence[View], attrs: Attrs, job: Job) -> list[Phase]:
@@ -105,4 +106,4 @@ def matmul(outs: Sequence[View], ins: Sequence[View], attrs: Attrs, job: Job) ->
     Any strides; integers wrap. ``job.epilogue`` (two-dimensional results) gets each element once, when it is
     finished. No phases for an empty result.
     """
-    return phases(_product(outs[0], *ins, job), job) if outs[0].size else []
+    return phases(_product(outs[0], ins, job), job) if outs[0].size else []

@@ -10,9 +10,10 @@ a row is an odd multiple of 4, so that they fall into different banks.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import gcd
+from typing import NamedTuple
 
 from graphnet.kernels.cuda.phase import THREADS
 
@@ -56,6 +57,14 @@ SECTOR = 8
 """Neighbouring terms that consecutive threads take: 32 bytes of float32, the least that memory delivers."""
 
 
+class Kind(NamedTuple):
+    """What is known of an operand without its text: ``along`` and ``run``, and how many numbers a term's table has."""
+
+    along: str
+    run: int
+    table: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Operand:
     """Where the elements of one side of a product lie, by line (row of left, column of right) and term.
@@ -77,6 +86,10 @@ class Operand:
     aligned: bool = False
     resident: bool = False
 
+    @property
+    def kind(self) -> Kind:
+        return Kind(self.along, self.run, 1 + len(self.limits) if self.tabled else 0)
+
 
 def strided(pointer: str, line: int, depth: int, lines: int, terms: int, run: int) -> Operand:
     """A matrix with these strides, of lines by terms; ``run`` if everything else is a multiple of it."""
@@ -89,6 +102,12 @@ def strided(pointer: str, line: int, depth: int, lines: int, terms: int, run: in
 def times(name: str, factor: int) -> str:
     """The C expression of an index times a number."""
     return "0" if factor == 0 or name == "0" else name if factor == 1 else f"{name} * {factor}"
+
+
+def row_length(size: int, along: str) -> int:
+    """Elements from term to term in shared memory, for so many lines."""
+    four = -(-size // 4) * 4
+    return four + 4 if along == "depth" and four % 8 == 0 else four
 
 
 def power(size: int) -> int:
@@ -104,6 +123,13 @@ def unrolled(head: str, lines: list[str], times: str = "") -> list[str]:
 def block(head: str, lines: list[str]) -> list[str]:
     """A statement with a braced body."""
     return [f"{head} {{".lstrip(), *(f"    {line}" for line in lines), "}"]
+
+
+def declared(ctype: str, values: Mapping[str, str], texts: Iterable[str]) -> list[str]:
+    """The declaration of those names that the texts use."""
+    words = set(re.findall(r"[A-Za-z_]\w*", "\n".join(texts)))
+    found = [f"{name} = {value}" for name, value in values.items() if name in words]
+    return [f"const {ctype} {', '.join(found)};"] if found else []
 
 
 class Loads:
@@ -139,10 +165,7 @@ class Loads:
     @property
     def stride(self) -> int:
         """From term to term in shared memory."""
-        if self.operand.resident:
-            return self.size
-        four = -(-self.size // 4) * 4
-        return four + 4 if self.operand.along == "depth" and four % 8 == 0 else four
+        return self.size if self.operand.resident else row_length(self.size, self.operand.along)
 
     @property
     def elements(self) -> int:
@@ -152,7 +175,7 @@ class Loads:
     @property
     def table(self) -> int:
         """Numbers of a chunk's table."""
-        return self.depth * (1 + len(self.operand.limits)) if self.operand.tabled else 0
+        return self.depth * self.operand.kind.table
 
     @property
     def _guarded(self) -> bool:
@@ -175,12 +198,12 @@ class Loads:
         if self._guarded:
             lines.append(f"bool {name}_in[{self.lines}];")
             fill.append(f"{name}_in[q] = {' && '.join(guards)};")
-        if any(re.search(r"\bline\b", text) for text in fill):
-            fill.insert(0, f"const {self.reach} line = {self.first} + {name}_line + {times('q', self.line_step)};")
+        line = f"{self.first} + {name}_line + {times('q', self.line_step)}"
+        fill = [*declared(self.reach, {"line": line}, fill), *fill]
         lines += unrolled(f"for (int q = 0; q < {self.lines}; ++q)", fill)
         if self.run > 1 and not self.operand.aligned:
             lines.append(f"const bool {name}_whole = (uint64_t)({self.operand.pointer}) % 16 == 0;")
-        return [*lines, f"{self.ctype} {name}_next[{self.loaded}];"]
+        return [*lines, f"{self.ctype} {name}_next[{self.loaded}]{' = {}' if self.spare_terms else ''};"]
 
     def fill(self, buffer: str, begin: str) -> list[str]:
         """The table for the chunk that begins at a term."""
@@ -212,8 +235,7 @@ class Loads:
         else:
             read = list(self.operand.depth("k"))
         outer = [f"const int slot = {name}_term + {times('p', self.term_step)};"]
-        if stop or any(re.search(r"\bk\b", text) for text in read):
-            outer.append(f"const {self.reach} k = {begin} + slot;")
+        outer += declared(self.reach, {"k": f"{begin} + slot"}, [stop and "k", *read])
         inner = [
             f"const {self.reach if x == 0 else 'int'} {d} = {r};"
             for x, (d, r) in enumerate(zip(depth, read, strict=True))

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import gcd
 
-from graphnet.kernels.cuda.gemm_load import Operand, block, strided, times, unrolled
+from graphnet.kernels.cuda.gemm_load import Kind, Operand, block, strided, times, unrolled
 from graphnet.kernels.cuda.gemm_phases import tiles_phase
 from graphnet.kernels.cuda.gemm_plan import DEPTHS, Plan, Shape, choose
 from graphnet.kernels.cuda.gemm_tile import Product, Text, digit
@@ -171,6 +171,6 @@ def _resident(k: int, width: int, item: int) -> bool:
 
 def _plan(out: View, left: View, width: int, groups: int) -> Plan:
     (m, n), k, item = out.shape, left.shape[1], ITEMSIZE[out.dtype]
-    first, total = _left(left), _panels(n, width, groups) * width
-    shape = Shape(out.dtype, m, total, k, 1, (first.along, first.run), ("line", gcd(16 // item, width)))
-    return choose(replace(shape, across=width, resident=_resident(k, width, item), parts=False))
+    total, panels = _panels(n, width, groups) * width, Kind("line", gcd(16 // item, width))
+    shape = Shape(out.dtype, m, total, k, 1, _left(left).kind, panels, across=width, parts=False)
+    return choose(replace(shape, resident=_resident(k, width, item)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from graphnet.kernels.cuda.gemm_load import RUNS, block, unrolled
+from graphnet.kernels.cuda.gemm_load import RUNS, block, declared, unrolled
 from graphnet.kernels.cuda.gemm_plan import Shape, choose
 from graphnet.kernels.cuda.gemm_tile import Product, Text
 from graphnet.kernels.cuda.phase import THREADS, Job, Phase
@@ -20,8 +20,7 @@ SLICES = 8
 def text_of(product: Product) -> Text:
     """The tiles of a product."""
     p = product
-    shape = Shape(p.dtype, p.m, p.n, p.k, p.entries, (p.left.along, p.left.run), (p.right.along, p.right.run))
-    plan = choose(shape)
+    plan = choose(Shape(p.dtype, p.m, p.n, p.k, p.entries, p.left.kind, p.right.kind))
     return Text(product, plan.tile, plan.parts)
 
 
@@ -97,9 +96,8 @@ def _element(p: Product, value: str, guards: Sequence[str]) -> list[str]:
     """Stores element number e."""
     near, far = ("i", "j") if p.down else ("j", "i")
     sizes = {"i": p.m, "j": p.n}
+    body = p.store("i", "j", p.cast(value)).splitlines()
     rest = f" % {sizes[far]}" if p.entries > 1 else ""
-    body = [f"const {p.reach} {near} = e % {sizes[near]}, {far} = e / {sizes[near]}{rest};"]
-    if p.entries > 1:
-        body.append(f"const {p.reach} entry = e / {p.m * p.n};")
-    body += p.store("i", "j", p.cast(value)).splitlines()
+    places = {near: f"e % {sizes[near]}", far: f"e / {sizes[near]}{rest}", "entry": f"e / {p.m * p.n}"}
+    body = [*declared(p.reach, places, body), *body]
     return block(f"if ({' && '.join(guards)})" if guards else "", body)

@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from math import ceil
+from math import ceil, gcd
 
-from graphnet.kernels.cuda.gemm_load import SECTOR, power
+from graphnet.kernels.cuda.gemm_load import SECTOR, Kind, power, row_length
 from graphnet.kernels.cuda.gemm_tile import Side, Tile
 from graphnet.kernels.cuda.phase import SHARED, THREADS
 from graphnet.kernels.text.view import ITEMSIZE
@@ -53,8 +53,8 @@ class Shape:
     n: int
     k: int
     entries: int
-    left: tuple[str, int]
-    right: tuple[str, int]
+    left: Kind
+    right: Kind
     across: int = 0
     resident: bool = False
     parts: bool = True
@@ -69,13 +69,16 @@ class Plan:
     clocks: float
 
 
-def _sides(limit: int, most: int) -> list[Side]:
-    """Sides of tiles for so many lines: powers of two, and others that fit them much better."""
+def _sides(limit: int, most: int, least: int) -> list[Side]:
+    """Sides of tiles for so many lines: powers of two, and others that fit them much better.
+
+    They have no more than twice the lines there are, but may have ``least``.
+    """
     found = []
     for threads in (1, 2, 4, 8, 16):
         for each in range(1, most + 1):
             side = Side(threads, each)
-            if side.size >= max(2 * power(limit), 16):
+            if side.size > max(power(limit), least):
                 continue
             if each == power(each) or 1.1 * _covered(limit, side.size) < _covered(limit, threads * power(each)):
                 found.append(side)
@@ -96,11 +99,11 @@ def _widths(across: int, most: int) -> list[Side]:
     ]
 
 
-def _per_thread(size: int, depth: int, along: str, run: int) -> int:
+def _per_thread(size: int, depth: int, kind: Kind) -> int:
     """Loads of a thread for a chunk of one operand."""
-    whole, many = power(size), run if size % run == 0 else 1
-    if along == "line":
-        return ceil(depth / (THREADS * many / whole)) if whole < THREADS * many else depth
+    whole, run = power(size), gcd(kind.run, size) if kind.along == "line" else kind.run
+    if kind.along == "line":
+        return ceil(depth * whole / run / THREADS)
     near = SECTOR // run
     lines = min(whole, THREADS // near)
     return ceil(size / lines) * ceil(depth / (SECTOR * (THREADS // (near * lines))))
@@ -118,28 +121,23 @@ class _Block:
     """What a block does in a chunk: instructions, shared and global memory, in clocks of a multiprocessor."""
 
     def __init__(self, shape: Shape, tile: Tile) -> None:
-        item = ITEMSIZE[shape.dtype]
+        item, warps = ITEMSIZE[shape.dtype], WARPS / SCHEDULERS
         widest = 16 // item if item >= 4 else 1
-        self.tile, rows, columns = tile, tile.rows, tile.columns
-        self.steps = tile.depth // tile.ways
-        loads = [_per_thread(rows.size, tile.depth, *shape.left)]
-        loads += [] if shape.resident else [_per_thread(columns.size, tile.depth, *shape.right)]
-        runs = [shape.left[1], shape.right[1]][: len(loads)]
-        self.loaded = sum(n * run for n, run in zip(loads, runs, strict=True))
-        stores = sum(
-            n * (run if side[0] == "depth" else 1)
-            for n, run, side in zip(loads, runs, (shape.left, shape.right), strict=False)
-        )
+        self.tile, rows, columns, depth = tile, tile.rows, tile.columns, tile.depth
+        sides = [(rows.size, shape.left)] + ([] if shape.resident else [(columns.size, shape.right)])
+        loads = [(_per_thread(size, depth, kind), kind) for size, kind in sides]
+        self.loaded = sum(count * kind.run for count, kind in loads)
+        stores = sum(count * (kind.run if kind.along == "depth" else 1) for count, kind in loads)
+        # with a table, each load takes its numbers first
+        self.loading = warps * (sum(count * (4 + 2 * kind.table) for count, kind in loads) + stores + 20)
         self.multiplications = rows.each * columns.each * item / 4
         pieces = [many for side in (rows, columns) for _, many in side.pieces(widest)]
-        warps = WARPS / SCHEDULERS
         self.step = warps * (self.multiplications + len(pieces) + 1)
-        self.loading = warps * (4 * sum(loads) + stores + 20)
         self.banks = WARPS * sum(2 if many * item > 8 else 1 for many in pieces)
-        lines = rows.size + (0 if shape.resident else columns.size)
-        self.bytes = lines * tile.depth * item
-        self.shared = 2 * (rows.size + 4 + (0 if shape.resident else columns.size + 4)) * tile.depth * item
-        self.results = THREADS * rows.each * columns.each * max(item, 4)
+        self.bytes = sum(size for size, _ in sides) * depth * item
+        lengths = [row_length(size, kind.along) * item + kind.table * 8 for size, kind in sides]
+        self.shared = sum(2 * depth * length for length in lengths)
+        self.results = tile.ways * rows.size * (ceil(columns.size / 4) * 4 + 4) * max(item, 4)
 
     def resident(self) -> int:
         """Blocks that a multiprocessor holds at once."""
@@ -166,12 +164,12 @@ def _clocks(shape: Shape, block: _Block, tiles: int, parts: int) -> float:
     outputs = ceil(tile.rows.size * tile.columns.size / THREADS)
     finish = START + outputs * (6 * tile.ways + 30) + 120 * ceil(outputs / 4)
 
+    busy = max(compute, memory)
+    # while a chunk is multiplied, the next one is on its way
+    alone = (chunks - 1) * max(LATENCY, busy / chunks) + busy / chunks
+
     def wave(together: int) -> float:
-        return (
-            LATENCY
-            + max(together * max(compute, memory), (chunks - 1) * LATENCY + compute)
-            + finish * (1 + together) / 2
-        )
+        return LATENCY + max(together * busy, alone) + finish * (1 + together) / 2
 
     def rounds(together: int) -> float:
         full, rest = divmod(units, together * MULTIPROCESSORS)
@@ -188,8 +186,9 @@ def _clocks(shape: Shape, block: _Block, tiles: int, parts: int) -> float:
 def _plans(shape: Shape) -> Iterator[Plan]:
     item = ITEMSIZE[shape.dtype]
     most = 8 if item <= 4 else 4
-    rows = _sides(shape.m, most)
-    columns = _widths(shape.across, 16) if shape.across else _sides(shape.n, most)
+    fewest = THREADS // WAYS
+    rows = _sides(shape.m, most, fewest // power(shape.across or shape.n))
+    columns = _widths(shape.across, 16) if shape.across else _sides(shape.n, most, fewest // power(shape.m))
     for down in rows:
         for across in columns:
             threads = down.threads * across.threads
@@ -198,7 +197,7 @@ def _plans(shape: Shape) -> Iterator[Plan]:
             tiles = shape.entries * ceil(shape.m / down.size) * ceil(shape.n / across.size)
             for depth in DEPTHS:
                 tile = Tile(down, across, depth)
-                if tile.ways > WAYS or depth % tile.ways or (depth > SECTOR and depth >= 2 * power(shape.k)):
+                if tile.ways > WAYS or depth % tile.ways or depth > max(WAYS, power(shape.k)):
                     continue
                 block = _Block(shape, tile)
                 rounds = block.results > SHARED

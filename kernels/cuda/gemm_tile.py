@@ -1,9 +1,8 @@
 """Tiles of products: what the threads of a block do for one tile of a result.
 
-    left  (rows by k)      right  (k by columns)        a block                          a thread
-    +------+                                            "ways" groups of threads,        rows.each x columns.each sums
-    | rows |  x  depth     depth  x  | columns |   ->   each with every ways-th k   ->   in registers, in pieces of up to
-    +------+                                            of a chunk of ``depth``          4 neighbours, which are one load
+    left (rows by k), right (k by columns)    ->    chunks of ``depth`` terms of ``rows.size`` by ``columns.size`` lines
+    a block    ``ways`` groups of threads, each of which takes every ways-th term of a chunk
+    a thread   ``rows.each`` by ``columns.each`` sums in registers, from pieces of neighbours that are one load
 
 Chunks of both operands come to shared memory by way of registers, the next while one is multiplied. In the end the
 groups' sums meet in shared memory and are added in order; consecutive threads take consecutive elements of that.
@@ -18,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import gcd, prod
 
-from graphnet.kernels.cuda.gemm_load import Loads, Operand, block, times, unrolled
+from graphnet.kernels.cuda.gemm_load import Loads, Operand, block, declared, times, unrolled
 from graphnet.kernels.cuda.phase import SHARED, THREADS
 from graphnet.kernels.text.view import CTYPES, ITEMSIZE
 
@@ -165,9 +164,8 @@ class Text:
     @property
     def _rounds(self) -> int:
         """In how many parts the sums meet in shared memory."""
-        rows = self.tile.rows
-        whole = THREADS * rows.each * self.tile.columns.each * self.product.sum_bytes
-        return 1 if whole <= SHARED else rows.each // self.row_pieces[0][1]
+        whole = self.tile.ways * self.tile.rows.size * self._stride * self.product.sum_bytes
+        return 1 if whole <= SHARED else self.tile.rows.each // self.row_pieces[0][1]
 
     @property
     def _stride(self) -> int:
@@ -256,41 +254,41 @@ class Text:
         return [*lines, *unrolled(f"for (int chunk = 0; chunk < {self.chunks}; ++chunk)", inner, "1")]
 
     def _multiply(self, now: str, at: str, stop: str) -> list[str]:
-        """Multiplies a chunk that is in shared memory."""
-        rows, columns, ways, depth = self.tile.rows, self.tile.columns, self.tile.ways, self.tile.depth
-        lines = []
-        for x in (self.left, self.right):
-            first = at if x.operand.resident else f"{now} * {depth}" if now != "0" else "0"
-            first = _sum(first if first != "0" else "", "group" if ways > 1 else "")
-            lines.append(
-                f"const {self.ctype} *const {x.name}_now = {x.name}s{f' + ({first}) * {x.stride}' if first else ''};"
-            )
-        take = [f"{self.ctype} a[{rows.each}], b[{columns.each}];"]
-        for name, x, index in (("a", self.left, "row"), ("b", self.right, "column")):
-            pieces, threads = (self.row_pieces, rows.threads) if name == "a" else (self.column_pieces, columns.threads)
-            take.append(f"const {self.ctype} *const {x.name}_step = {x.name}_now + step * {ways * x.stride};")
-            for first, many in pieces:
-                source = f"{x.name}_step[{_sum(first * threads, times(index, many))}]"
-                take.append(
-                    f"{name}[{first}] = {source};" if many == 1 else f"gn_take<{many}>(&{name}[{first}], &{source});"
-                )
-        add = unrolled(f"for (int x = 0; x < {columns.each}; ++x)", [self._add()])
-        body = [*take, *unrolled(f"for (int y = 0; y < {rows.each}; ++y)", add)]
+        """Multiplies a chunk that is in shared memory, where it is number ``now`` and begins with term ``at``."""
+        ways, depth = self.tile.ways, self.tile.depth
+        lines = [self._begin(x, now, at) for x in (self.left, self.right)]
+        down, across = self.tile.rows.each, self.tile.columns.each
+        add = unrolled(f"for (int x = 0; x < {across}; ++x)", [self._add()])
+        body = [f"{self.ctype} a[{down}], b[{across}];", *self._take("a", "row"), *self._take("b", "column")]
+        body += unrolled(f"for (int y = 0; y < {down}; ++y)", add)
         steps = depth // ways
-        near = max(
-            u for u in (1, 2, 4, 8, 16) if steps % u == 0 and (u == 1 or u * rows.each * columns.each <= UNROLLED)
-        )
+        near = max(u for u in (1, 2, 4, 8, 16) if steps % u == 0 and (u == 1 or u * down * across <= UNROLLED))
         if not self.ragged:
-            return [
-                "{",
-                *_inside([*lines, *unrolled(f"for (int step = 0; step < {steps}; ++step)", body, str(near))]),
-                "}",
-            ]
-        left = f"({stop} - {at} + {ways - 1}) / {ways}" if at != "0" else f"({stop} + {ways - 1}) / {ways}"
-        lines.append(f"const int steps = {stop} - {at} < {depth} ? {left} : {steps};")
+            lines += unrolled(f"for (int step = 0; step < {steps}; ++step)", body, str(near))
+            return ["{", *_inside(lines), "}"]
+        left = f"{stop} - {at}" if at != "0" else stop
+        lines.append(f"const int steps = {left} < {depth} ? ({left} + {ways - 1}) / {ways} : {steps};")
         inner = unrolled(f"for (int step = first; step < first + {near}; ++step)", body)
-        loop = unrolled(f"for (int first = 0; first < steps; first += {near})", inner, "1")
-        return ["{", *_inside([*lines, *loop]), "}"]
+        lines += unrolled(f"for (int first = 0; first < steps; first += {near})", inner, "1")
+        return ["{", *_inside(lines), "}"]
+
+    def _begin(self, x: Loads, now: str, at: str) -> str:
+        """Where the first term of a chunk that the thread takes is."""
+        chunk = at if x.operand.resident else times(now, self.tile.depth)
+        first = _sum("" if chunk == "0" else chunk, "group" if self.tile.ways > 1 else "")
+        offset = f" + ({first}) * {x.stride}" if first else ""
+        return f"const {self.ctype} *const {x.name}_now = {x.name}s{offset};"
+
+    def _take(self, name: str, index: str) -> list[str]:
+        """One term's elements of the thread's lines to registers."""
+        left = name == "a"
+        x, threads = (self.left, self.tile.rows.threads) if left else (self.right, self.tile.columns.threads)
+        lines = [f"const {self.ctype} *const {x.name}_step = {x.name}_now + step * {self.tile.ways * x.stride};"]
+        for first, many in self.row_pieces if left else self.column_pieces:
+            source = f"{x.name}_step[{_sum(first * threads, times(index, many))}]"
+            to = f"{name}[{first}]"
+            lines.append(f"{to} = {source};" if many == 1 else f"gn_take<{many}>(&{to}, &{source});")
+        return lines
 
     def _add(self) -> str:
         ctype = self.product.sum_type
@@ -330,13 +328,15 @@ class Text:
 
     def _elements(self, high: int, rounds: int) -> list[str]:
         """The loop over finished elements; a thread's are the same column, or row, where that is possible."""
-        p, stride = self.product, self._stride
+        p = self.product
         wide = self.tile.columns.size // p.groups
-        top = "top + round * " + str(high) if rounds > 1 else "top"
-        body = [f"const {p.reach} i = {top} + r, j = {'start' if p.groups == 1 else f'start / {p.groups}'} + c;"]
+        top = f"top + round * {high}" if rounds > 1 else "top"
         guards = [f"i < {p.m}"] if p.m % self.tile.rows.size else []
         guards += [f"j < {p.across or p.n}"] if (p.across or p.n) % wide else []
-        body += block(f"if ({' && '.join(guards)})", self._store(high, wide)) if guards else self._store(high, wide)
+        body = self._store(high, wide)
+        body = block(f"if ({' && '.join(guards)})", body) if guards else body
+        places = {"i": f"{top} + r", "j": f"{'start' if p.groups == 1 else f'start / {p.groups}'} + c"}
+        body = [*declared(p.reach, places, body), *body]
         near, far, first, last = ("r", "c", high, wide) if p.down else ("c", "r", wide, high)
         if THREADS % first == 0:
             step = THREADS // first

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from graphnet.kernels.cuda import gemm, gemm_phases
+from graphnet.kernels.cuda.gemm_load import Kind
 from graphnet.kernels.cuda.gemm_plan import Plan, Shape, choose
 from graphnet.kernels.cuda.gemm_tile import Side, Tile
 from graphnet.kernels.cuda.phase import Job
@@ -99,7 +102,7 @@ TILES = {
     "flat": (Tile(Side(8, 4), Side(32, 4), 8), 1),
     "ways": (Tile(Side(4, 8), Side(8, 4), 32), 1),
     "many ways": (Tile(Side(2, 4), Side(4, 2), 64), 1),
-    "odd sides": (Tile(Side(4, 7), Side(8, 3), 16), 1),
+    "odd sides": (Tile(Side(4, 7), Side(8, 3), 32), 1),
     "parts": (Tile(Side(4, 4), Side(8, 4), 16), 3),
     "many parts": (Tile(Side(4, 1), Side(4, 6), 16), 40),
     "one row": (Tile(Side(1, 1), Side(8, 4), 32), 2),
@@ -118,11 +121,11 @@ def tiled(monkeypatch):
 
 @pytest.mark.parametrize("name", TILES)
 def test_every_kind_of_tile_agrees(run_cases, tiled, name):
-    """Whole and cut off at all edges, in runs of 4 and alone, both operands along lines and along terms; to integers."""
+    """Whole and cut off at all edges, in runs of 4 and alone, operands along lines and along terms; integers."""
     tiled(*TILES[name])
     rng = np.random.default_rng(3)
     triples = []
-    wide = "f4" if name == "large" else "f8"
+    wide = "f4" if name in ("large", "odd sides") else "f8"
     for m, k, n, dtype in ((136, 80, 132, "f4"), (33, 70, 131, "f4"), (30, 700, 25, wide), (128, 64, 128, "f4")):
         for make in (plain, turned):
             left, right = (rng.integers(-4, 5, shape).astype(dtype) for shape in ((m, k), (k, n)))
@@ -157,7 +160,7 @@ def test_operands_off_a_boundary_of_16_bytes_are_read_all_the_same(run_cases):
     left, right = room[0][1:].reshape(33, 64), room[1][1:].reshape(64, 36)
     left[...], right[...] = random((33, 64)), random((64, 36))
     triples = [fresh(left, right), fresh(left.copy(), right.copy())]
-    first, second = products(run_cases, triples)
+    first, _ = products(run_cases, triples)
     assert "gn_fetch<4>" in first.phases[0].body
     np.testing.assert_array_equal(triples[0][0], triples[1][0])
     assert_product(*triples[0])
@@ -291,7 +294,7 @@ def test_inf_and_nan_stay_in_their_rows_and_columns(run_cases):
 
 def units(m, k, n, left="depth", right="line"):
     """(units, parts) of a product."""
-    plan = choose(Shape("float32", m, n, k, 1, (left, 4), (right, 4)))
+    plan = choose(Shape("float32", m, n, k, 1, Kind(left, 4), Kind(right, 4)))
     tile = plan.tile
     return -(-m // tile.rows.size) * -(-n // tile.columns.size) * plan.parts, plan.parts
 
@@ -310,7 +313,7 @@ def test_products_of_the_models_fill_the_machine():
 
 
 def test_tiles_of_large_products_are_large():
-    tile = choose(Shape("float32", 4096, 4096, 4096, 1, ("depth", 4), ("line", 4))).tile
+    tile = choose(Shape("float32", 4096, 4096, 4096, 1, Kind("depth", 4), Kind("line", 4))).tile
     assert (tile.rows.size, tile.columns.size, tile.ways) == (128, 128, 1)
 
 
@@ -319,3 +322,36 @@ def test_the_text_is_the_same_every_time():
     first, again = (gemm.matmul(views[:1], views[1:], {}, Job()) for _ in range(2))
     assert first == again
     assert first[0].note.startswith("tiles of")
+
+
+FAULTS = {
+    "an edge without its guard": ("if (i < 13 && j < 10)", "if (j < 10)"),
+    "a term too few": ("k < stop", "k < stop - 1"),
+    "a part that begins too early": ("begin = part * 16", "begin = part * 15"),
+    "one way left out": ("for (int g = 1; g < 4; ++g)", "for (int g = 2; g < 4; ++g)"),
+    "no barrier before the sums": ("}\n__syncthreads();\nfloat *const sums", "}\nfloat *const sums"),
+    "one part left out": ("for (int part = 0; part < 3; ++part)", "for (int part = 0; part < 2; ++part)"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_planted_faults_are_found(run_cases, tiled, fault):
+    """What these tests compare, on the grids and in the orders they run, tells a wrong text from a right one."""
+    tiled(Tile(Side(8, 2), Side(8, 2), 16), 3)
+    left, right = np.full((13, 41), 2, "f4"), np.full((41, 10), 3, "f4")
+    names = [View("out0", "float32", (13, 10), (10, 1)), View("in0", "float32", (13, 41), (41, 1))]
+    names.append(View("in1", "float32", (41, 10), (10, 1)))
+    phases = gemm.matmul(names[:1], names[1:], {}, Job())
+    right_text, wrong = FAULTS[fault]
+    assert sum(right_text in phase.body for phase in phases) == 1
+    scratch = gemm.matmul_scratch(names[:1], names[1:], {})
+
+    def run(texts):
+        out = np.zeros((13, 10), "f4")
+        made = [replace(phase, body=text) for phase, text in zip(phases, texts, strict=True)]
+        run_cases([run_cases.Case(made, [out], [left, right], scratch=scratch)])
+        np.testing.assert_array_equal(out, left @ right)
+
+    run([phase.body for phase in phases])
+    with pytest.raises(AssertionError):
+        run([phase.body.replace(right_text, wrong) for phase in phases])
