@@ -28,7 +28,7 @@ from graphnet.plan_memory import HOMES, Homes, bad_index
 if TYPE_CHECKING:
     from graphnet.backend_cuda import CudaBackend
 
-FAILED, STEP, VALUE, ROWS = 0, 1, 2, 3
+FAILED, STEP, VALUE, ROWS, FAILING = 0, 1, 2, 3, 5
 """Words of the note; see ``graphnet.compiler.cuda.source``."""
 
 
@@ -190,6 +190,11 @@ class CudaExecutable:
             self.settle()
 
     @property
+    def note(self) -> Address:
+        """Where the words are that kernels of the plan write."""
+        return self._device.address(self._note)
+
+    @property
     def runs(self) -> int:
         """How many runs were started: what the device has counted once they are done."""
         return self._runs
@@ -220,15 +225,16 @@ class CudaExecutable:
         self._asked = False
         unread = list(self._unread.items())
         self._unread.clear()
-        if not note[FAILED]:
-            ring = note[NOTES:].view(np.float64)
-            for run, loss in unread:
+        error = None
+        if note[FAILED]:
+            self._device.write(self._device.view(self._note, Type((ROWS + 1,), "int64")), 0)
+            error = bad_index(self._steps[int(note[STEP])], int(note[VALUE]), int(note[ROWS]))
+        ring = note[NOTES:].view(np.float64)
+        for run, loss in unread:
+            if error is None or run < note[FAILING]:
                 loss.set(float(ring[run % RING]))
-            return None
-        self._device.write(self._device.view(self._note, Type((ROWS + 1,), "int64")), 0)
-        error = bad_index(self._steps[int(note[STEP])], int(note[VALUE]), int(note[ROWS]))
-        for _, loss in unread:
-            loss.fail(error)
+            else:
+                loss.fail(error)
         return error
 
     def check(self) -> None:

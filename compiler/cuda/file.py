@@ -188,7 +188,7 @@ def _safe(name: str) -> str:
 NET = """
 struct net {
     char *A;            /* the arena */
-    int64_t *note;      /* failed, step, value, rows, losses kept; then the losses */
+    int64_t *note;      /* failed, step, value, rows, losses kept, kept before that failed; the losses */
     uint32_t *barrier;  /* blocks that have arrived, and how often all have */
     HOMES
 };
@@ -202,6 +202,7 @@ GN_INLINE void gn_fail(const struct net &net, int step, int64_t value, int64_t r
         net.note[1] = step;
         net.note[2] = value;
         net.note[3] = rows;
+        net.note[5] = net.note[4];
     }
 }
 #define GN_FAIL(index, count) gn_fail(net, gn_step, (index), (count))
