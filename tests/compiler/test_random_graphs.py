@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from graphnet.backend_numpy import NumpyBackend
-from graphnet.compiler.cuda import Options
 from graphnet.compiler import build as b
 from graphnet.compiler import program
 from graphnet.compiler.compile import compile_graph
+from graphnet.compiler.cuda import Options
 from graphnet.compiler.errors import CompileError
 from graphnet.compiler.ir import Graph, Type, leaf
 from graphnet.compiler.passes import PIPELINE, Context, fuse, simplify
