@@ -10,7 +10,7 @@ from typing import Any
 from graphnet.compiler.grouping import Packing
 from graphnet.compiler.ir import Type
 from graphnet.compiler.record import lookup
-from graphnet.compiler.schedule import Array, Rows
+from graphnet.compiler.schedule import Array, Kernel, Rows
 from graphnet.compiler.strides import matrix_ready
 from graphnet.kernels.numpy import fused as fused_kernels
 
@@ -32,6 +32,7 @@ class Target:
     reduced_scratch (op, attrs, inputs, output, shape) -> bytes of scratch to reduce a program over shape
     rows           (program over rows) -> whether the backend runs it as one step
     packing        (out, left, right, groups) -> panel width and bytes of a product's right operand packed for a loop
+    library        (product) -> whether a library computes it, so that nothing may be merged into it
     compiled       whether steps are compiled loops: fused and vectorised, with nothing to pay for a call
     """
 
@@ -45,6 +46,7 @@ class Target:
     reduced_scratch: ReducedScratch = lambda op, attrs, inputs, output, shape: 0
     rows: Callable[[Rows], bool] = lambda step: False
     packing: Packing = lambda out, left, right, groups: (0, 0)
+    library: Callable[[Kernel], bool] = lambda step: False
 
 
 def _numpy_scratch(op: str, attrs: Mapping[str, Any], inputs: Sequence[Array], output: Array) -> int:

@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from graphnet.compiler.c.hazards import Access, Piece, access
-from graphnet.compiler.c.many import operands_of
-from graphnet.compiler.c.memory import Memory, Operand
 from graphnet.compiler.errors import BackendError
-from graphnet.compiler.record import REGISTRY, lookup
-from graphnet.compiler.schedule import REDUCTIONS, Array, Epilogue, Fused, Instruction, Kernel, Leaf, Many, Rows
+from graphnet.compiler.schedule import Array, Epilogue, Fused, Kernel, Leaf, Many, Rows
 from graphnet.compiler.strides import contiguous_strides
+from graphnet.compiler.text.hazards import Access, Piece, access
+from graphnet.compiler.text.many import operands_of
+from graphnet.compiler.text.memory import Memory, Operand
+from graphnet.compiler.text.programs import (
+    block_comment,
+    declared_name,
+    epilogue_of,
+    indented,
+    instrs,
+    is_elementwise_op,
+    program_of,
+    rows_program,
+    uses,
+)
 from graphnet.kernels.c.many import many
 from graphnet.kernels.c.nest import fused
 from graphnet.kernels.c.phase import Job, Phase
 from graphnet.kernels.c.reduction import reduce_of
 from graphnet.kernels.c.rows import rows
 from graphnet.kernels.c.table import WRITERS
-from graphnet.kernels.text.program import Instr, helpers, statements, value_of
-from graphnet.kernels.text.row_program import Reduce
-from graphnet.kernels.text.view import Epilogue as EpilogueText
+from graphnet.kernels.text.program import value_of
 from graphnet.kernels.text.view import View
 
 FAILED = -2
@@ -52,67 +60,6 @@ class Function:
             share["lo"], share["hi"] = block
         given = ["net", *(share.get(a, a) for a in self.arguments)]
         return f"{self.name}({', '.join(given)});"
-
-
-def instr(step: Instruction, dtypes: Mapping[tuple[str, int], str]) -> Instr:
-    """An instruction with its record's scalar expression."""
-    record = lookup(step.op)
-    return Instr(record.expr, record.inputs, step.operands, step.result, dtypes[step.result])
-
-
-def instrs(
-    program: Sequence[Instruction], temps: Sequence[str], ins: Sequence[View], outs: Sequence[View]
-) -> list[Instr]:
-    """A program with scalar expressions and dtypes."""
-    dtypes = {("in", i): v.dtype for i, v in enumerate(ins)}
-    dtypes |= {("out", i): v.dtype for i, v in enumerate(outs)}
-    dtypes |= {("tmp", i): t for i, t in enumerate(temps)}
-    return [instr(i, dtypes) for i in program]
-
-
-def program_of(step: Kernel | Fused) -> list[Instr]:
-    """A fused program, or a single elementwise op as a program of one instruction."""
-    dtypes = _dtypes(step)
-    if isinstance(step, Fused):
-        return [instr(i, dtypes) for i in step.program]
-    operands = tuple(("in", i) for i in range(len(step.inputs)))
-    return [instr(Instruction(step.op, step.attrs, operands, ("out", 0)), dtypes)]
-
-
-def rows_program(step: Rows) -> list[Instr | Reduce]:
-    """A program over rows as the writer takes it."""
-    dtypes = _dtypes(step)
-    return [
-        Reduce(i.op, i.operands[0], i.result, dtypes[i.result]) if i.op in REDUCTIONS else instr(i, dtypes)
-        for i in step.program
-    ]
-
-
-def _dtypes(step: Leaf) -> dict[tuple[str, int], str]:
-    """The dtypes of a program's places."""
-    dtypes = {("in", i): a.dtype for i, a in enumerate(step.inputs)}
-    dtypes |= {("out", i): a.dtype for i, a in enumerate(step.outputs)}
-    if not isinstance(step, Kernel):
-        dtypes |= {("tmp", i): t for i, t in enumerate(step.temps)}
-    return dtypes
-
-
-def epilogue_of(epilogue: Epilogue, outs: Sequence[View], ins: Sequence[View]) -> tuple[EpilogueText, tuple[str, ...]]:
-    """What writes the statements for one element of the program, and the helpers they need."""
-    product = replace(outs[0], name="product", dtype=epilogue.dtype)
-    operands = list(ins)
-    for place in sorted(epilogue.products):
-        operands.insert(place, product)
-    program = instrs(epilogue.program, epilogue.temps, operands, outs)
-
-    def text(index: Sequence[str], /, *values: str) -> str:
-        return statements(outs, operands, program, index, dict(zip(epilogue.products, values, strict=True)))
-
-    return text, helpers(outs, operands, program)
-
-
-def is_elementwise_op(op: str) -> bool:
-    return op in REGISTRY and REGISTRY[op].kind == "elementwise"
 
 
 def phases(step: Leaf, outs: Sequence[View], ins: Sequence[View], job: Job) -> list[Phase]:
@@ -214,15 +161,15 @@ class Steps:
         lines = list(declared)
         if step.scratch is not None:
             lines.append(f"char *scratch = {self._memory.address(step.scratch)};")
-        lines = [line for line in lines if re.search(rf"\b{_declared(line)}\b", body)]
+        lines = [line for line in lines if re.search(rf"\b{declared_name(line)}\b", body)]
         used = "\n".join([*lines, body])
-        prolog = [f"char *{p} = net->A;" if p == "A" else f"char *const *{p} = net->H;" for p in "AH" if _uses(used, p)]
+        prolog = [f"char *{p} = net->A;" if p == "A" else f"char *const *{p} = net->H;" for p in "AH" if uses(used, p)]
         if phase.fails:
             prolog.append(f"const int gn_step = {number};")
-        arguments = [a for a in ("tid", "lo", "hi") if _uses(used, a)]
+        arguments = [a for a in ("tid", "lo", "hi") if uses(used, a)]
         arguments += sorted(set(re.findall(r"\bk\d+\b", "\n".join(lines))), key=lambda k: int(k[1:]))
         parameters = ["struct net *net", *(f"{'int' if a == 'tid' else 'long'} {a}" for a in arguments)]
-        unused = "" if _uses(used + " ".join(prolog), "net") or phase.fails else "\n    (void)net;"
+        unused = "" if uses(used + " ".join(prolog), "net") or phase.fails else "\n    (void)net;"
         signature = f"void {name}({', '.join(parameters)})"
         text = "\n".join(
             [
@@ -262,26 +209,3 @@ class Steps:
 
 
 HOMES = ("param", "state", "slot", "rng")
-
-
-def _declared(line: str) -> str:
-    """The name a declaration declares."""
-    return line.split(" = ")[0].rpartition(" ")[2].lstrip("*")
-
-
-def _uses(text: str, name: str) -> bool:
-    return re.search(rf"\b{name}\b", text) is not None
-
-
-def block_comment(lines: Sequence[str]) -> str:
-    """A comment that nothing in ``lines`` can end or open anew."""
-    safe = [line.replace("*/", "* /").replace("/*", "/ *").replace("??", "? ?").rstrip("\\ ") for line in lines]
-    return "/* " + "\n * ".join(safe or [""]) + " */"
-
-
-def indented(body: str) -> str:
-    """The body at one level, unless it is indented already."""
-    lines = body.strip("\n").split("\n")
-    if all(line.startswith(("    ", "#")) or not line.strip() for line in lines):
-        return "\n".join(lines)
-    return "\n".join(f"    {line}" if line.strip() and not line.startswith("#") else line for line in lines)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from graphnet.compiler.c.steps import rows_program
 from graphnet.compiler.schedule import REDUCTIONS, Array, Rows
 from graphnet.compiler.target import Target
+from graphnet.compiler.text.programs import rows_program
 from graphnet.kernels.c import gemm, reduction
 from graphnet.kernels.c.phase import Job
 from graphnet.kernels.c.rows import STACK_BYTES, kept_bytes

@@ -17,13 +17,13 @@ typedef long long int64_t;
 typedef unsigned long long uint64_t;
 #define INT32_MIN (-2147483647 - 1)
 #define INT64_MIN (-9223372036854775807LL - 1)
-#define INFINITY __int_as_float(0x7f800000)
-#define NAN __int_as_float(0x7fffffff)
+#define INFINITY __builtin_bit_cast(float, 0x7f800000)
+#define NAN __builtin_bit_cast(float, 0x7fc00000)
 #else
 #include <math.h>
 #include <stdint.h>
 #endif
-#define GN_INLINE static __device__ __forceinline__
+#define GN_INLINE static __device__ __forceinline__ __attribute__((unused))
 #define restrict __restrict__
 #define _Bool bool
 #define THREADS 256

@@ -43,7 +43,7 @@ GN_INLINE {c} gn_mod_{dtype}({c} x, {c} y)
 {{
     {c} r = fmod{f}(x, y);
     if (r == 0)
-        return copysign{f}(0, y);
+        return copysign{f}(({c})0, y);
     return (r < 0) != (y < 0) ? r + y : r;
 }}
 GN_INLINE {c} gn_floor_div_{dtype}({c} x, {c} y)
@@ -55,7 +55,7 @@ GN_INLINE {c} gn_floor_div_{dtype}({c} x, {c} y)
     if (r != 0 && (r < 0) != (y < 0))
         q -= 1;
     if (q == 0)
-        return copysign{f}(0, x / y);
+        return copysign{f}(({c})0, x / y);
     {c} whole = floor{f}(q);
     return q - whole > ({c})0.5 ? whole + 1 : whole;
 }}"""

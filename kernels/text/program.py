@@ -49,6 +49,14 @@ def single(expr: str, names: Sequence[str], dtype: str) -> tuple[Instr, ...]:
     return (Instr(expr, tuple(names), tuple(("in", i) for i in range(len(names))), ("out", 0), dtype),)
 
 
+@dataclass(frozen=True, slots=True)
+class Member:
+    """``size`` elements of every array in ``pointers``: a C expression for each name of the program's own arrays."""
+
+    size: int
+    pointers: tuple[str, ...]
+
+
 @dataclass(slots=True)
 class _Value:
     """What an instruction computes, or the element of an in (no ``instr``); operands are values by number."""

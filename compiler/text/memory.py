@@ -25,10 +25,18 @@ _CODES |= {"uint32": "I", "uint64": "Q"}
 
 @dataclass(frozen=True)
 class Operand:
-    """A view and the declaration its name needs, empty for a constant of the file."""
+    """A view, and the type (with ``*``) and value of the pointer that its name stands for.
+
+    Both are empty for a constant of the file, and for a name that an operand before it has declared.
+    """
 
     view: View
-    declaration: str
+    pointer_type: str = ""
+    address: str = ""
+
+    @property
+    def declaration(self) -> str:
+        return f"{self.pointer_type}{self.view.name} = {self.address};" if self.address else ""
 
 
 class Memory:
@@ -95,15 +103,14 @@ class Memory:
         if array.storage in self._inline:
             name = self.address(array)
             view = View(name if name.isidentifier() else f"({name})", array.dtype, array.shape, array.strides)
-            return Operand(view, "")
+            return Operand(view)
         address = self.address(array)
         name = names.setdefault((address, array.dtype), own)
         view = View(name, array.dtype, array.shape, array.strides)
         if name != own:
-            return Operand(view, "")
+            return Operand(view)
         const = "" if written else "const "
-        ctype = f"{const}{CTYPES[array.dtype]}"
-        return Operand(view, f"{ctype} *restrict {own} = {self.pointer(array, written)};")
+        return Operand(view, f"{const}{CTYPES[array.dtype]} *restrict ", self.pointer(array, written))
 
     def pointer(self, array: Array, written: bool) -> str:
         """The array's first element as a pointer of its own type."""
@@ -138,7 +145,7 @@ def used_dtype(plan: Plan, storage: Storage) -> str:
     return found.pop() if len(found) == 1 else ""
 
 
-def constant_text(storage: Storage, dtype: str) -> str:
+def constant_text(storage: Storage, dtype: str, qualifiers: str = "static const", aligned: str = " GN_ALIGNED") -> str:
     """The definition of a constant as a static array of the file."""
     data = storage.data or b""
     values = [v for (v,) in struct.iter_unpack("=" + _CODES[dtype], data)]
@@ -150,7 +157,7 @@ def constant_text(storage: Storage, dtype: str) -> str:
             line = ""
         line += item + ", "
     body = "\n    ".join([*lines, line.rstrip(", ")])
-    head = f"static const {CTYPES[dtype]} c{storage.id}[{max(1, len(data) // ITEMSIZE[dtype])}] GN_ALIGNED = "
+    head = f"{qualifiers} {CTYPES[dtype]} c{storage.id}[{max(1, len(data) // ITEMSIZE[dtype])}]{aligned} = "
     return f"{head}{{{body}}};" if not lines else f"{head}{{\n    {body}}};"
 
 

@@ -1,0 +1,221 @@
+"""A schedule step as CUDA device functions: one for each phase of the kernel that carries it out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from graphnet.compiler.errors import BackendError
+from graphnet.compiler.schedule import Array, Epilogue, Fused, Kernel, Leaf, Many, Rows
+from graphnet.compiler.strides import contiguous_strides
+from graphnet.compiler.text.hazards import Access, Piece, access
+from graphnet.compiler.text.many import operands_of
+from graphnet.compiler.text.memory import Memory, Operand
+from graphnet.compiler.text.programs import (
+    block_comment,
+    epilogue_of,
+    indented,
+    instrs,
+    is_elementwise_op,
+    program_of,
+    rows_program,
+    uses,
+)
+from graphnet.kernels.cuda.many import many
+from graphnet.kernels.cuda.nest import fused
+from graphnet.kernels.cuda.phase import Job, Phase
+from graphnet.kernels.cuda.reduction import reduce_of
+from graphnet.kernels.cuda.rows import rows
+from graphnet.kernels.cuda.table import WRITERS
+from graphnet.kernels.text.program import value_of
+from graphnet.kernels.text.view import View
+
+FAILED = -2
+"""The space of the note that an index was out of range: homes are written after all that may note one."""
+
+ALL_FAILING = Access(FAILED, 0, 1 << 60, None, False)
+"""What reads the note touches: all that may write it, which do not disturb each other."""
+
+HOMES = ("param", "state", "slot", "rng")
+
+
+def failing(number: int) -> Access:
+    """What step ``number`` touches if it may note an index."""
+    return Access(FAILED, number, number + 1, None, True)
+
+
+@dataclass(frozen=True)
+class Function:
+    """A phase as a device function: its text, the arguments of a call, how many units it has, what it touches.
+
+    ``load``, if any, is the text of a function that fills ``resident`` bytes from what ``loaded`` accesses; it is
+    called with the arguments ``loading``.
+    """
+
+    name: str
+    text: str
+    arguments: tuple[str, ...]
+    units: int
+    shared: int
+    resident: int
+    load: str
+    loading: tuple[str, ...]
+    loaded: tuple[Access, ...]
+    helpers: tuple[str, ...]
+    piece: Piece
+    fails: bool
+    writes_home: bool
+    step: int
+
+    def call(self, unit: str, resident: str = "", load: bool = False) -> str:
+        """The statement that does a unit, or loads what it keeps at ``resident``; both are expressions."""
+        given = {"unit": unit, "gn_resident": resident}
+        arguments = ", ".join(["net", *(given.get(a, a) for a in (self.loading if load else self.arguments))])
+        return f"{self.name}{'_load' if load else ''}({arguments});"
+
+
+def phases(step: Leaf, outs: Sequence[View], ins: Sequence[View], job: Job) -> list[Phase]:
+    """What the kernel writers make of a step."""
+    if isinstance(step, Rows):
+        return rows(outs, ins, rows_program(step), step.shape, job)
+    if isinstance(step, Fused) or is_elementwise_op(step.op):
+        return fused(outs, ins, program_of(step), job)
+    if step.op not in WRITERS:
+        raise BackendError(f"{step.where}: the CUDA backend has no kernel for {step.op}")
+    if step.epilogue is not None:
+        return _with_epilogue(step, step.epilogue, outs, ins, job)
+    return _kernel(step, outs, ins, job)
+
+
+def _kernel(step: Kernel, outs: Sequence[View], ins: Sequence[View], job: Job) -> list[Phase]:
+    """The phases of a step's kernel, whose operand may be the value of a program."""
+    if step.prologue is None:
+        return WRITERS[step.op](outs, ins, step.attrs, job)
+    shape = step.prologue.shape
+    operand = View("value", outs[0].dtype, shape, contiguous_strides(shape))
+    program = instrs(step.prologue.program, step.prologue.temps, ins, [operand])
+    value = value_of(f"{job.unique}_value", operand, ins, program)
+    first, *rest = reduce_of(step.op, outs, ins, step.attrs, job, value.element, shape)
+    return [replace(first, helpers=(*value.helpers, *first.helpers)), *rest]
+
+
+def _with_epilogue(
+    step: Kernel, epilogue: Epilogue, outs: Sequence[View], ins: Sequence[View], job: Job
+) -> list[Phase]:
+    """A kernel that hands its elements to a program instead of storing them."""
+    own, others = ins[: epilogue.own], ins[epilogue.own :]
+    product = View("product", epilogue.dtype, epilogue.shape, contiguous_strides(epilogue.shape))
+    text, needed = epilogue_of(epilogue, outs, others)
+    made = _kernel(step, [product], own, replace(job, epilogue=text))
+    return [replace(phase, helpers=(*needed, *phase.helpers)) for phase in made]
+
+
+class Steps:
+    """Writes the functions of one plan's steps."""
+
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+        self._names: dict[str, int] = {}
+
+    def functions(self, step: Leaf | Many, number: int, comment: Sequence[str]) -> list[Function]:
+        """One function a phase; ``comment`` stands above the first."""
+        operands, made = self._made(step, Job(unique=f"s{number}"))
+        found = []
+        for index, phase in enumerate(made):
+            name = self._name(f"s{number}{chr(ord('a') + index) if len(made) > 1 else ''}")
+            head = [*comment, phase.note] if index == 0 else [phase.note]
+            found.append(self._function(name, step, phase, operands, [h for h in head if h], number))
+        return found
+
+    def _made(self, step: Leaf | Many, job: Job) -> tuple[list[Operand], list[Phase]]:
+        """The operands a step's functions name, and its phases."""
+        if isinstance(step, Many):
+            operands, members = operands_of(step, self._memory)
+            views = [o.view for o in operands]
+            first = step.members[0]
+            n = len(first.outputs)
+            return operands, many(views[:n], views[n:], program_of(first), members, job)
+        operands = self._memory.operands(step.outputs, step.inputs)
+        views = [o.view for o in operands]
+        n = len(step.outputs)
+        return operands, phases(step, views[:n], views[n:], job)
+
+    def _name(self, wanted: str) -> str:
+        """A name of its own: what is done in front of a loop has the position of the loop's first step."""
+        self._names[wanted] = count = self._names.get(wanted, 0) + 1
+        return wanted if count == 1 else f"{wanted}_{count}"
+
+    def _function(
+        self,
+        name: str,
+        step: Leaf | Many,
+        phase: Phase,
+        operands: Sequence[Operand],
+        comment: Sequence[str],
+        number: int,
+    ) -> Function:
+        parameters, arguments = self._signature(step, phase.body, operands)
+        load: str = ""
+        loading: tuple[str, ...] = ()
+        if phase.load:
+            given, loading = self._signature(step, phase.load, operands)
+            load = _text(f"{name}_load", given, self._head(phase.load, None), phase.load, ["what stays on chip"])
+        return Function(
+            name,
+            _text(name, parameters, self._head(phase.body, number if phase.fails else None), phase.body, comment),
+            arguments,
+            phase.units,
+            phase.shared,
+            phase.resident,
+            load,
+            loading,
+            self._loaded(step, phase),
+            phase.helpers,
+            Piece(self._accesses(step, phase, number), True),
+            phase.fails,
+            any(self._memory.storage(a).kind in HOMES for a in step.outputs),
+            number,
+        )
+
+    def _signature(
+        self, step: Leaf | Many, code: str, operands: Sequence[Operand]
+    ) -> tuple[list[str], tuple[str, ...]]:
+        """Parameters and arguments of a function: what ``code`` names; pointers, so that they are known to be apart."""
+        pointers = [(o.pointer_type, o.view.name, o.address) for o in operands if o.address and uses(code, o.view.name)]
+        if step.scratch is not None and uses(code, "scratch"):
+            pointers.append(("char *restrict ", "scratch", self._memory.address(step.scratch)))
+        places = [address for _, _, address in pointers]
+        iterations = sorted(set(re.findall(r"\bk\d+\b", code)), key=lambda k: int(k[1:]))
+        named = [n for n in ("gn_shared", "gn_resident") if uses(code, n)]
+        parameters = ["const struct net &net", "const int unit", *(f"char *const {n}" for n in named)]
+        parameters += [*(f"const int {k}" for k in iterations), *(f"{type_}{own}" for type_, own, _ in pointers)]
+        return parameters, ("unit", *named, *iterations, *places)
+
+    def _head(self, code: str, failing: int | None) -> list[str]:
+        """What stands at the top of a function besides its parameters."""
+        found = ["char *const A = net.A;"] if uses(code, "A") else []
+        found += ["char *const *const H = net.H;"] if uses(code, "H") else []
+        return found + ([f"const int gn_step = {failing};"] if failing is not None else [])
+
+    def _loaded(self, step: Leaf | Many, phase: Phase) -> tuple[Access, ...]:
+        found = (access(self._memory, step.inputs[i], False, None, 1) for i in phase.loaded)
+        return tuple(a for a in found if a is not None)
+
+    def _accesses(self, step: Leaf | Many, phase: Phase, number: int) -> tuple[Access, ...]:
+        arrays: list[tuple[Array, bool]] = [*((a, True) for a in step.outputs), *((a, False) for a in step.inputs)]
+        if step.scratch is not None:
+            arrays.append((step.scratch, True))
+        found = [access(self._memory, a, write, None, 1) for a, write in arrays]
+        if phase.fails:
+            found.append(failing(number))
+        return tuple(a for a in found if a is not None and not self._is_constant(a))
+
+    def _is_constant(self, found: Access) -> bool:
+        return found.space >= 0 and not found.write and self._memory.is_constant(found.space)
+
+
+def _text(name: str, parameters: Sequence[str], head: Sequence[str], body: str, comment: Sequence[str]) -> str:
+    signature = f"GN_INLINE void {name}(" + ", ".join(parameters) + ")"
+    lines = [f"    {line}" for line in head]
+    return "\n".join([block_comment(comment), signature, "{", *lines, indented(body), "}\n"])
