@@ -70,7 +70,7 @@ class CudaExecutable:
         shown = {a.storage for a in plan.outputs.values()}
         kept = [s for s in plan.storages if s.data is not None and (s.id in shown or s in self._source.table)]
         ensure_room(device, plan, sum(sizes) + sum(s.nbytes for s in kept))
-        self._arena = device.allocate(_bytes(plan.memory.arena))
+        self.arena = device.allocate(_bytes(plan.memory.arena))
         self._block = device.allocate(_bytes(sum(sizes)))
         self._note = device.allocate(Type((NOTES + RING,), "int64"))
         self._barrier = device.allocate(Type((2,), "uint32"))
@@ -90,7 +90,7 @@ class CudaExecutable:
     def _place(self, s: Storage) -> tuple[Any, int]:
         """The block that a storage is in, and where in it, in bytes."""
         if s.kind == "temp":
-            return self._arena, s.offset
+            return self.arena, s.offset
         if s.id in self._offsets:
             return self._block, self._offsets[s.id]
         return self._homes[s.id], 0
@@ -103,7 +103,7 @@ class CudaExecutable:
 
     def spans(self) -> list[tuple[Address, int]]:
         """Address and bytes of what the plan may write: arguments must not lie there."""
-        blocks = [self._arena, *self._homes.values()]
+        blocks = [self.arena, *self._homes.values()]
         return [(self._device.address(b), b.nbytes) for b in blocks]
 
     # -- work -----------------------------------------------------------------------------------------
@@ -142,7 +142,7 @@ class CudaExecutable:
             self._device.write(kept, np.array(table, np.uint64))
             self._tables.append(kept)
             table = [self._device.address(kept)]
-        fixed = [self._device.address(block) for block in (self._arena, self._note, self._barrier)]
+        fixed = [self._device.address(block) for block in (self.arena, self._note, self._barrier)]
         return struct.pack(f"<{3 + len(table)}Q", *fixed, *table)
 
     def graph(self, part: str = "") -> Graph:

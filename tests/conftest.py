@@ -154,6 +154,22 @@ def c_backend():
 
 
 @pytest.fixture(scope="session")
+def emulated():
+    """`emulated(options, order)`: the CUDA backend on the emulated device, with 3 blocks at most."""
+    from graphnet.backend_cuda import CudaBackend
+    from graphnet.device_emulated import EmulatedDevice
+    from graphnet.kernels.c.toolchain import find
+
+    if find() is None:
+        pytest.skip("needs a C compiler")
+
+    def make(options=None, order="forward"):
+        return CudaBackend(EmulatedDevice(grid=3, order=order, library=False), options=options)
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def nvrtc():
     """`nvrtc(text)`: the PTX that NVIDIA's compiler makes of a CUDA text for sm_90; it needs no GPU."""
     from graphnet.kernels.cuda.prelude import FLAGS

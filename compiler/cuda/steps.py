@@ -156,7 +156,8 @@ class Steps:
         number: int,
     ) -> Function:
         parameters, arguments = self._signature(step, phase.body, operands)
-        load, loading = "", ()
+        load: str = ""
+        loading: tuple[str, ...] = ()
         if phase.load:
             given, loading = self._signature(step, phase.load, operands)
             load = _text(f"{name}_load", given, self._head(phase.load, None), phase.load, ["what stays on chip"])

@@ -20,8 +20,11 @@ from graphnet.kernels.cuda.gemm_tile import Product, Text, digit
 from graphnet.kernels.cuda.phase import THREADS, Job, Phase, index_type
 from graphnet.kernels.text.view import ITEMSIZE, Attrs, View
 
-RESIDENT = 96 * 1024
+RESIDENT = 128 * 1024
 """Bytes of a panel that stay on chip; a larger one comes through shared memory each time."""
+
+ROOM = 0.1
+"""By what part of its time a product may be slower that leaves all of RESIDENT free: a loop may have several."""
 
 RUNS = (1, 2, 4, 8, 16, 32, 64)
 """Columns of each group in a panel."""
@@ -49,7 +52,14 @@ def packed_width(outs: Sequence[View], ins: Sequence[View], attrs: Attrs) -> int
     if out.shape[1] == 1 or out.size * left.shape[1] <= SMALL:
         return 0
     widths = [run * groups for run in RUNS if run * groups <= WIDEST and run < 2 * columns]
-    return min(widths, key=lambda width: _plan(out, left, width, groups).clocks, default=0)
+
+    def cost(width: int) -> float:
+        """Clocks, and what the memory is worth that stays taken."""
+        item, k = ITEMSIZE[out.dtype], left.shape[1]
+        taken = k * width * item / RESIDENT if _resident(k, width, item) else 0.0
+        return _plan(out, left, width, groups).clocks * (1 + ROOM * taken)
+
+    return min(widths, key=cost, default=0)
 
 
 def packed_bytes(right: View, width: int, groups: int = 1) -> int:

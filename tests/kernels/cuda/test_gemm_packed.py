@@ -142,13 +142,15 @@ def chosen(m, k, n, groups=1):
     return width, phase
 
 
-@pytest.mark.parametrize(("m", "k", "columns", "groups"), [(128, 256, 256, 4), (64, 512, 512, 4), (128, 256, 256, 3)])
+@pytest.mark.parametrize(
+    ("m", "k", "columns", "groups"), [(128, 256, 256, 4), (64, 512, 512, 4), (128, 256, 256, 3), (128, 1024, 256, 1)]
+)
 def test_recurrent_products_fill_the_machine_and_stay_on_chip(m, k, columns, groups):
     """Of an LSTM and of a GRU: about a unit for each multiprocessor, whose panel fits beside its chunks."""
     width, phase = chosen(m, k, columns * groups, groups)
     assert width % groups == 0
     assert 64 <= phase.units <= 132
-    assert 0 < phase.resident <= 96 * 1024
+    assert 0 < phase.resident <= 128 * 1024
     assert phase.shared <= 48 * 1024
 
 
