@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     ours = [graphnet(name, args.device) for name in backends_of(args.backend)]
     entries = [*ours, *peers_of(args.peers or "auto", args.device)]
     settings = settings_of(args, entries)
-    card = card_of(args.device)
+    card = card_of(args.device, args.backend)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, stopped)
     machine = floors.measure(settings.cores) if card is None else cuda_peaks.measure()
@@ -98,9 +98,9 @@ def find(kind: str, name: str, known: Mapping[str, Any]) -> Any:
     return known[name]
 
 
-def card_of(device: str) -> gpu.Gpu | None:
-    """The GPU, if the device is one; raises BackendError where none answers."""
-    if device != "cuda":
+def card_of(device: str, backends: str) -> gpu.Gpu | None:
+    """The GPU, if the device is one and not only emulated; raises BackendError where none answers."""
+    if device != "cuda" or set(backends_of(backends)) == {"emulated"}:
         return None
     try:
         return gpu.describe()

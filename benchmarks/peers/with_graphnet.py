@@ -64,6 +64,7 @@ class Graphnet(Peer):
         self.net = self.compile(model, spec, options, **training)
         for name, value in params.items():
             self.net.params[f"{self.net.program.name}/{name}"] = value
+        self.on_gpu = self.net.backend.name == "cuda"
         self.start = self.net.step if training else self.net  # called as a user calls it, with nothing in between
         if device == "cpu":
             self.step, self.infer = self.net.step, self.net
@@ -79,14 +80,14 @@ class Graphnet(Peer):
         return self.fetch(self.net(x))
 
     def put(self, array: np.ndarray) -> Any:
-        return cupy().asarray(array) if self.device == "cuda" else array
+        return cupy().asarray(array) if self.on_gpu else array
 
     def wait(self) -> None:
-        if self.device == "cuda":
+        if self.on_gpu:
             cupy().cuda.Device().synchronize()
 
     def fetch(self, result: Any) -> np.ndarray:
-        return cupy().asnumpy(result) if self.device == "cuda" else np.asarray(result)
+        return cupy().asnumpy(result) if self.on_gpu else np.asarray(result)
 
     def facts(self) -> dict[str, Any]:
         plan = self.net.plans[0].plan

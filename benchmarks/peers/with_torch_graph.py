@@ -29,16 +29,16 @@ class Captured(Eager):
         self.replay = self.captured()
 
     def keep(self, states: Sequence[State]) -> None:
-        with torch.no_grad():
-            put_back(self.states, states)
+        self.after = states  # gradients still need those before
 
     def whole(self) -> None:
         """The step on the graph's own memory."""
-        if self.case.mode == "train":
-            self.result = self.train(*self.given).detach()
-            return
+        self.after = self.states
+        with torch.set_grad_enabled(self.case.mode == "train"):
+            result = self.train(*self.given) if self.case.mode == "train" else self.outputs(*self.given)
         with torch.no_grad():
-            self.result = self.outputs(*self.given)
+            put_back(self.states, self.after)
+        self.result = result.detach()
 
     def captured(self) -> Callable[[], Any]:
         """What runs the step; everything that the warming changed is as it was before."""
