@@ -97,7 +97,7 @@ class Feed:
         device: Device = backend.device
         pairs = [(a, own) for a, own in zip(arrays, bound.inputs, strict=True) if own.size]
         widths = [own.nbytes // own.shape[0] for _, own in pairs]
-        text, units = gather(len(arrays[0]), bound.inputs[0].shape[0], widths)
+        text, units = gather(arrays[0].shape[0], bound.inputs[0].shape[0], widths)
         self._order = device.allocate(Type((WORDS,), "int64"))
         words = [device.address(self._order), run.note]
         words += [device.address(a) for a, _ in pairs] + [device.address(own) for _, own in pairs]

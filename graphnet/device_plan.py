@@ -54,7 +54,7 @@ class CudaExecutable:
         self._graphs: dict[str, Graph] = {}
         self._has_loss = "loss" in plan.outputs
         self._runs = 0
-        self._unread: weakref.WeakValueDictionary[int, Loss] = weakref.WeakValueDictionary()
+        self._unread: dict[int, weakref.ref[Loss]] = {}
         self._asked = False
         self.arguments = self._arguments()
         # memory and kernels may not go while they are in use
@@ -181,13 +181,20 @@ class CudaExecutable:
         first = self._runs
         self._started(count)
         losses = [Loss(self.settle) for _ in range(count)]
-        self._unread.update(zip(range(first, self._runs), losses, strict=True))
+        for run, loss in enumerate(losses, first):
+            self._unread[run] = weakref.ref(loss)
         return losses
 
     def make_room(self, count: int) -> None:
         """Read losses that are still wanted before ``count`` new ones take their places."""
-        if self._unread and any(r in self._unread for r in range(self._runs - RING, self._runs - RING + count)):
-            self.settle()
+        for run in range(self._runs - RING, self._runs - RING + count):
+            kept = self._unread.get(run)
+            if kept is None:
+                continue
+            if kept() is not None:
+                self.settle()
+                return
+            del self._unread[run]
 
     @property
     def note(self) -> Address:
@@ -201,9 +208,11 @@ class CudaExecutable:
 
     def loss(self) -> Loss:
         """The loss of the last run."""
-        found = self._unread.get(self._runs - 1)
+        kept = self._unread.get(self._runs - 1)
+        found = kept() if kept is not None else None
         if found is None:
-            found = self._unread[self._runs - 1] = Loss(self.settle)
+            found = Loss(self.settle)
+            self._unread[self._runs - 1] = weakref.ref(found)
         return found
 
     def run(self, phase: str | None = None) -> None:
@@ -230,7 +239,10 @@ class CudaExecutable:
             self._device.write(self._device.view(self._note, Type((ROWS + 1,), "int64")), 0)
             error = bad_index(self._steps[int(note[STEP])], int(note[VALUE]), int(note[ROWS]))
         ring = note[NOTES:].view(np.float64)
-        for run, loss in unread:
+        for run, kept in unread:
+            loss = kept()
+            if loss is None:
+                continue
             if error is None or run < note[FAILING]:
                 loss.set(float(ring[run % RING]))
             else:
