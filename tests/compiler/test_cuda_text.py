@@ -68,7 +68,7 @@ def test_nvrtc_takes_the_text_however_it_is_cut_into_kernels(nvrtc, options):
 def pointers(kernel):
     """For each 64-bit register of a kernel's PTX: where the pointers that it is made of stand in the parameters."""
     found = {}
-    for name, offset in re.findall(r"ld\.param\.u64\s+(%rd\d+), \[\w+_param_0(?:\+(\d+))?\];", kernel):
+    for name, offset in re.findall(r"ld\.param\.u64\s+(%rd\d+), \[[%\w]+(?:\+(\d+))?\];", kernel):
         found[name] = {int(offset or 0)}
     made = re.findall(r"^\s*(?:add|mov|cvta|selp|sub|mad)\S*\s+(%rd\d+), ([^;]*);", kernel, re.M)
     while True:
@@ -87,7 +87,7 @@ def uncached(kernel):
     def bases(pattern):
         return {p for name in re.findall(pattern, kernel) for p in places.get(name, ())}
 
-    return bases(r"ld\.global\.nc[^;]*\[(%rd\d+)"), bases(r"st\.global[^;]*\[(%rd\d+)")
+    return bases(r"ld\.global\.nc[^;\[]*\[(%rd\d+)"), bases(r"st\.global[^;\[]*\[(%rd\d+)")
 
 
 def test_nothing_that_a_kernel_writes_is_read_through_the_cache_that_does_not_see_writes(nvrtc):

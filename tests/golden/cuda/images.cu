@@ -186,7 +186,7 @@ static __device__ const float c16[1] = {0.0f};
 static __device__ const float c17[1] = {-0.125f};
 static __device__ const float c25[1] = {8.0f};
 static __device__ const float c28[1] = {0.125f};
-/*    0 conv2d (8,3,36) float32  at test_cuda_text.py:16 images/conv2d_1
+/*    0 conv2d (8,3,36) float32  at test_cuda_text.py:17 images/conv2d_1
  *        out0 [arena+0x0 3,456 B]
  *        <- in0 [input x] (8,1,8,8)
  *        <- in1 [param images/conv2d_1/w] (3,1,3,3)
@@ -323,7 +323,7 @@ GN_INLINE void s0(const struct net &net, const int unit, char *const gn_shared, 
     }
 }
 
-/*    2 max_pool kernel=>(2,2) stride=>(2,2) (8,3,3,3) uint8, (8,3,3,3) float32  at test_cuda_text.py:16 images
+/*    2 max_pool kernel=>(2,2) stride=>(2,2) (8,3,3,3) uint8, (8,3,3,3) float32  at test_cuda_text.py:17 images
  *        [arena+0x1480 216 B], [arena+0xd80 864 B] <- [arena+0x0 3,456 B] (8,3,6,6)
  * a window a thread */
 GN_INLINE void s2(const struct net &net, const int unit, uint8_t *restrict out0, float *restrict out1, const float * in0)
@@ -350,7 +350,7 @@ GN_INLINE void s2(const struct net &net, const int unit, uint8_t *restrict out0,
     }
 }
 
-/*    4 matmul (8,4) float32  at test_cuda_text.py:17 images/dense_1
+/*    4 matmul (8,4) float32  at test_cuda_text.py:18 images/dense_1
  *        out0 [arena+0x0 128 B]
  *        <- in0 [arena+0xd80 864 B] (8,27)
  *        <- in1 [param images/dense_1/w] (27,4)
@@ -473,7 +473,7 @@ GN_INLINE void s4(const struct net &net, const int unit, char *const gn_shared, 
     }
 }
 
-/*    7 bounded size=>4 wrap=>False (8,) int32  at test_cuda_text.py:40 softmax_cross_entropy
+/*    7 bounded size=>4 wrap=>False (8,) int32  at test_cuda_text.py:41 softmax_cross_entropy
  *        [arena+0x80 32 B] <- [input target] (8,) */
 GN_INLINE void s7(const struct net &net, const int unit, int32_t *restrict out0, const int32_t * in0)
 {
@@ -501,7 +501,7 @@ GN_INLINE void s7(const struct net &net, const int unit, int32_t *restrict out0,
     }
 }
 
-/*    8 rows of 4: (8,1) float32, (8,4) float32  at test_cuda_text.py:40 softmax_cross_entropy
+/*    8 rows of 4: (8,1) float32, (8,4) float32  at test_cuda_text.py:41 softmax_cross_entropy
  *        out0 [arena+0xc0 32 B]
  *        out1 [arena+0x0 128 B]
  *        <- in0 [arena+0x0 128 B] (8,4)
@@ -586,7 +586,7 @@ GN_INLINE void s8(const struct net &net, const int unit, float *restrict out0, f
     }
 }
 
-/*   12 sum axes=>(0,) () float32  at test_cuda_text.py:40 softmax_cross_entropy
+/*   12 sum axes=>(0,) () float32  at test_cuda_text.py:41 softmax_cross_entropy
  *        out0 [arena+0x1580 4 B] <- in0 [arena+0xc0 32 B] (8,)
  *        out0 = sum / 8
  * 8 threads a line */
@@ -612,7 +612,7 @@ GN_INLINE void s12(const struct net &net, const int unit, float *restrict out0, 
     }
 }
 
-/*   14 cast () float32  at test_cuda_text.py:17 optimizer/images/dense_1
+/*   14 cast () float32  at test_cuda_text.py:18 optimizer/images/dense_1
  *        [arena+0x15c0 4 B] <- [hyper optimizer/lr] () */
 GN_INLINE void s14(const struct net &net, const int unit, float *restrict out0, const double * in0)
 {
@@ -624,7 +624,7 @@ GN_INLINE void s14(const struct net &net, const int unit, float *restrict out0, 
     }
 }
 
-/*   17 sum axes=>(0,) (4,) float32  at test_cuda_text.py:17 images/dense_1
+/*   17 sum axes=>(0,) (4,) float32  at test_cuda_text.py:18 images/dense_1
  *        out0 [param images/dense_1/b]
  *        <- in0 [arena+0x0 128 B] (8,4)
  *        <- in1 [arena+0x15c0 4 B] (4,) strides (0,)
@@ -657,7 +657,7 @@ GN_INLINE void s17(const struct net &net, const int unit, char *const gn_shared,
     }
 }
 
-/*   20 matmul (8,27) float32  at test_cuda_text.py:17 images/dense_1
+/*   20 matmul (8,27) float32  at test_cuda_text.py:18 images/dense_1
  *        out0 [arena+0x1100 864 B]
  *        <- in0 [arena+0x0 128 B] (8,4)
  *        <- in1 [param images/dense_1/w] (4,27) strides (1,4)
@@ -797,7 +797,7 @@ GN_INLINE void s20(const struct net &net, const int unit, char *const gn_shared,
     }
 }
 
-/*   21 matmul (27,4) float32  at test_cuda_text.py:17 images/dense_1
+/*   21 matmul (27,4) float32  at test_cuda_text.py:18 images/dense_1
  *        out0 [param images/dense_1/w]
  *        <- in0 [arena+0xd80 864 B] (27,8) strides (1,27)
  *        <- in1 [arena+0x0 128 B] (8,4)
@@ -927,7 +927,7 @@ GN_INLINE void s21(const struct net &net, const int unit, char *const gn_shared,
     }
 }
 
-/*   23 sum axes=>(0,2,3) (3,) float32  at test_cuda_text.py:16 images/conv2d_1
+/*   23 sum axes=>(0,2,3) (3,) float32  at test_cuda_text.py:17 images/conv2d_1
  *        out0 [param images/conv2d_1/b]
  *        <- in0 [arena+0x1100 864 B] (8,3,3,3)
  *        <- in1 [arena+0x15c0 4 B] (3,) strides (0,)
@@ -963,7 +963,7 @@ GN_INLINE void s23(const struct net &net, const int unit, char *const gn_shared,
     }
 }
 
-/*   25 pool_scatter kernel=>(2,2) stride=>(2,2) (8,3,6,6) float32  at test_cuda_text.py:16 images
+/*   25 pool_scatter kernel=>(2,2) stride=>(2,2) (8,3,6,6) float32  at test_cuda_text.py:17 images
  *        [arena+0x0 3,456 B] <- [arena+0x1100 864 B] (8,3,3,3), [arena+0x1480 216 B] (8,3,3,3)
  * an element a thread */
 GN_INLINE void s25(const struct net &net, const int unit, float *restrict out0, const float * in0, const uint8_t * in1)
@@ -984,7 +984,7 @@ GN_INLINE void s25(const struct net &net, const int unit, float *restrict out0, 
     }
 }
 
-/*   26 conv2d_weight (3,1,3,3) float32  at test_cuda_text.py:16 images/conv2d_1
+/*   26 conv2d_weight (3,1,3,3) float32  at test_cuda_text.py:17 images/conv2d_1
  *        [arena+0xd80 108 B] <- [input x] (8,1,8,8), [arena+0x0 3,456 B] (8,3,6,6)
  * tiles of 4 x 4 by 256, 16 ways */
 GN_INLINE void s26(const struct net &net, const int unit, char *const gn_shared, float *restrict out0, const float * in0, const float * in1)
@@ -1185,7 +1185,7 @@ GN_INLINE void s26(const struct net &net, const int unit, char *const gn_shared,
     }
 }
 
-/*   27 fused (3,1,3,3) float32  at test_cuda_text.py:16 optimizer/images/conv2d_1
+/*   27 fused (3,1,3,3) float32  at test_cuda_text.py:17 optimizer/images/conv2d_1
  *        out0 [param images/conv2d_1/w]
  *        <- in0 [arena+0x15c0 4 B] ()
  *        <- in1 [arena+0xd80 108 B] (3,1,3,3)

@@ -319,7 +319,7 @@ GN_INLINE void s33_load(const struct net &net, const int unit, char *const gn_re
         gn_put<4>(&panel[e], &from[e]);
 }
 
-/*    0 matmul (7,64) float32  at test_cuda_text.py:23 letters/lstm_1
+/*    0 matmul (7,64) float32  at test_cuda_text.py:24 letters/lstm_1
  *        out0 [arena+0xa000 1,792 B]
  *        <- in0 [param letters/embedding_1/w] (7,16)
  *        <- in1 [param letters/lstm_1/wx] (16,64)
@@ -450,7 +450,7 @@ GN_INLINE void s0(const struct net &net, const int unit, char *const gn_shared, 
     }
 }
 
-/*    2 take (5,32,64) float32  at test_cuda_text.py:23 letters/lstm_1
+/*    2 take (5,32,64) float32  at test_cuda_text.py:24 letters/lstm_1
  *        [arena+0x0 40,960 B] <- [arena+0xa000 1,792 B] (7,64), [input ids] (5,32) strides (1,5)
  * element by element */
 GN_INLINE void s2(const struct net &net, const int unit, float *restrict out0, const float * in0, const int32_t * in1)
@@ -477,7 +477,7 @@ GN_INLINE void s2(const struct net &net, const int unit, float *restrict out0, c
     }
 }
 
-/*    3 copy (32,16) float32  at test_cuda_text.py:23 letters/lstm_1
+/*    3 copy (32,16) float32  at test_cuda_text.py:24 letters/lstm_1
  *        [arena+0xa000 2,048 B] <- [state letters/lstm_1/h] (32,16)
  * 512 */
 GN_INLINE void s3(const struct net &net, const int unit, float *restrict out0, const float * in0)
@@ -487,7 +487,7 @@ GN_INLINE void s3(const struct net &net, const int unit, float *restrict out0, c
     out0[e] = x0;
 }
 
-/*    4 copy (32,16) float32  at test_cuda_text.py:23 letters/lstm_1
+/*    4 copy (32,16) float32  at test_cuda_text.py:24 letters/lstm_1
  *        [arena+0xd000 2,048 B] <- [state letters/lstm_1/c] (32,16)
  * 512 */
 GN_INLINE void s4(const struct net &net, const int unit, float *restrict out0, const float * in0)
@@ -497,7 +497,7 @@ GN_INLINE void s4(const struct net &net, const int unit, float *restrict out0, c
     out0[e] = x0;
 }
 
-/*    5 pack groups=>4 width=>4 (4096,) uint8  at test_cuda_text.py:23 letters/lstm_1
+/*    5 pack groups=>4 width=>4 (4096,) uint8  at test_cuda_text.py:24 letters/lstm_1
  *        [arena+0x1c800 4,096 B] <- [param letters/lstm_1/wh] (16,64)
  * panels of 4, 1 columns of each of 4 groups */
 GN_INLINE void s5(const struct net &net, const int unit, uint8_t *restrict out0, const float * in0)
@@ -510,7 +510,7 @@ GN_INLINE void s5(const struct net &net, const int unit, uint8_t *restrict out0,
     }
 }
 
-/*    5 matmul_packed groups=>4 width=>4 7 x (32,16) float32  at test_cuda_text.py:23 letters/lstm_1
+/*    5 matmul_packed groups=>4 width=>4 7 x (32,16) float32  at test_cuda_text.py:24 letters/lstm_1
  *        out0 [arena+0x10000+2048*k0 2,048 B]
  *        out1 [arena+0x1a000+2048*k0 2,048 B]
  *        out2 [arena+0x15000+2048*k0 2,048 B]
@@ -659,7 +659,7 @@ GN_INLINE void s5_2(const struct net &net, const int unit, char *const gn_shared
     }
 }
 
-/*    8 matmul (32,5,7) float32  at test_cuda_text.py:23 letters/dense_1
+/*    8 matmul (32,5,7) float32  at test_cuda_text.py:24 letters/dense_1
  *        [arena+0x2800 4,480 B]
  *        <- [arena+0xa800 10,240 B] (32,5,16) strides (16,512,1)
  *        <- [param letters/dense_1/w] (16,7)
@@ -787,7 +787,7 @@ GN_INLINE void s8(const struct net &net, const int unit, char *const gn_shared, 
     }
 }
 
-/*   11 bounded size=>7 wrap=>False (32,5) int32  at test_cuda_text.py:40 softmax_cross_entropy
+/*   11 bounded size=>7 wrap=>False (32,5) int32  at test_cuda_text.py:41 softmax_cross_entropy
  *        [arena+0x0 640 B] <- [input target] (32,5) */
 GN_INLINE void s11(const struct net &net, const int unit, int32_t *restrict out0, const int32_t * in0)
 {
@@ -815,7 +815,7 @@ GN_INLINE void s11(const struct net &net, const int unit, int32_t *restrict out0
     }
 }
 
-/*   12 rows of 7: (32,5,1) float32, (32,5,7) float32  at test_cuda_text.py:40 softmax_cross_entropy
+/*   12 rows of 7: (32,5,1) float32, (32,5,7) float32  at test_cuda_text.py:41 softmax_cross_entropy
  *        out0 [arena+0x280 640 B]
  *        out1 [arena+0x2800 4,480 B]
  *        <- in0 [arena+0x2800 4,480 B] (32,5,7)
@@ -900,7 +900,7 @@ GN_INLINE void s12(const struct net &net, const int unit, float *restrict out0, 
     }
 }
 
-/*   16 sum axes=>(0,1) () float32  at test_cuda_text.py:40 softmax_cross_entropy
+/*   16 sum axes=>(0,1) () float32  at test_cuda_text.py:41 softmax_cross_entropy
  *        out0 [arena+0x22200 4 B] <- in0 [arena+0x280 640 B] (32,5)
  *        out0 = sum / 160
  * 256 threads a line */
@@ -927,7 +927,7 @@ GN_INLINE void s16(const struct net &net, const int unit, char *const gn_shared,
     }
 }
 
-/*   18 fused () int32, 2 x () float32  at test_cuda_text.py:23 optimizer/letters/dense_1
+/*   18 fused () int32, 2 x () float32  at test_cuda_text.py:24 optimizer/letters/dense_1
  *        out0 [slot optimizer/t]
  *        out1 [arena+0x22240 4 B]
  *        out2 [arena+0x22280 4 B]
@@ -966,7 +966,7 @@ GN_INLINE void s18(const struct net &net, const int unit, int32_t *restrict out0
     }
 }
 
-/*   19 cast () float32  at test_cuda_text.py:23 optimizer/letters/dense_1
+/*   19 cast () float32  at test_cuda_text.py:24 optimizer/letters/dense_1
  *        [arena+0x222c0 4 B] <- [hyper optimizer/beta1] () */
 GN_INLINE void s19(const struct net &net, const int unit, float *restrict out0, const double * in0)
 {
@@ -978,7 +978,7 @@ GN_INLINE void s19(const struct net &net, const int unit, float *restrict out0, 
     }
 }
 
-/*   22 sum axes=>(0,1) (7,) float32  at test_cuda_text.py:23 letters/dense_1
+/*   22 sum axes=>(0,1) (7,) float32  at test_cuda_text.py:24 letters/dense_1
  *        [arena+0x221c0 28 B] <- [arena+0x2800 4,480 B] (32,5,7)
  * 32 threads a line */
 GN_INLINE void s22(const struct net &net, const int unit, char *const gn_shared, float *restrict out0, const float * in0)
@@ -1030,7 +1030,7 @@ GN_INLINE void s23(const struct net &net, const int unit, float *restrict out0, 
     }
 }
 
-/*   25 copy (32,5,16) float32  at test_cuda_text.py:23 letters/dense_1
+/*   25 copy (32,5,16) float32  at test_cuda_text.py:24 letters/dense_1
  *        [arena+0x0 10,240 B] <- [arena+0xa800 10,240 B] (32,5,16) strides (16,512,1)
  * 32 x 5 x 16 */
 GN_INLINE void s25(const struct net &net, const int unit, float *restrict out0, const float * in0)
@@ -1041,7 +1041,7 @@ GN_INLINE void s25(const struct net &net, const int unit, float *restrict out0, 
     out0[80 * i + 16 * j + k] = x0;
 }
 
-/*   26 matmul (16,7) float32  at test_cuda_text.py:23 letters/dense_1
+/*   26 matmul (16,7) float32  at test_cuda_text.py:24 letters/dense_1
  *        [arena+0x22000 448 B] <- [arena+0x0 10,240 B] (16,160) strides (1,16), [arena+0x2800 4,480 B] (160,7)
  * tiles of 8 x 2 by 256, 16 ways */
 GN_INLINE void s26(const struct net &net, const int unit, char *const gn_shared, float *restrict out0, const float * in0, const float * in1)
@@ -1181,7 +1181,7 @@ GN_INLINE void s27(const struct net &net, const int unit, char *const gn_shared,
     }
 }
 
-/*   29 matmul (160,16) float32  at test_cuda_text.py:23 letters/dense_1
+/*   29 matmul (160,16) float32  at test_cuda_text.py:24 letters/dense_1
  *        [arena+0x1c800 10,240 B] <- [arena+0x2800 4,480 B] (160,7), [param letters/dense_1/w] (7,16) strides (1,7)
  * tiles of 4 x 16 by 8, 4 ways */
 GN_INLINE void s29(const struct net &net, const int unit, char *const gn_shared, float *restrict out0, const float * in0, const float * in1)
@@ -1300,7 +1300,7 @@ GN_INLINE void s29(const struct net &net, const int unit, char *const gn_shared,
     }
 }
 
-/*   30 copy (32,16) float32  at test_cuda_text.py:23 letters/lstm_1
+/*   30 copy (32,16) float32  at test_cuda_text.py:24 letters/lstm_1
  *        [arena+0x1f000 2,048 B] <- [constant 0] (32,16) strides (0,0)
  * 512 */
 GN_INLINE void s30(const struct net &net, const int unit, float *restrict out0)
@@ -1310,7 +1310,7 @@ GN_INLINE void s30(const struct net &net, const int unit, float *restrict out0)
     out0[e] = x0;
 }
 
-/*   31 copy (32,16) float32  at test_cuda_text.py:23 letters/lstm_1
+/*   31 copy (32,16) float32  at test_cuda_text.py:24 letters/lstm_1
  *        [arena+0x20000 2,048 B] <- [constant 0] (32,16) strides (0,0)
  * 512 */
 GN_INLINE void s31(const struct net &net, const int unit, float *restrict out0)
@@ -1320,7 +1320,7 @@ GN_INLINE void s31(const struct net &net, const int unit, float *restrict out0)
     out0[e] = x0;
 }
 
-/*   32 pack width=>2 (4096,) uint8  at test_cuda_text.py:23 letters/lstm_1
+/*   32 pack width=>2 (4096,) uint8  at test_cuda_text.py:24 letters/lstm_1
  *        [arena+0x21000 4,096 B] <- [param letters/lstm_1/wh] (64,16) strides (1,64)
  * panels of 2 */
 GN_INLINE void s32(const struct net &net, const int unit, uint8_t *restrict out0, const float * in0)
@@ -1333,7 +1333,7 @@ GN_INLINE void s32(const struct net &net, const int unit, uint8_t *restrict out0
     }
 }
 
-/*   32 fused 5 x (32,16) float32  at test_cuda_text.py:23 letters/lstm_1
+/*   32 fused 5 x (32,16) float32  at test_cuda_text.py:24 letters/lstm_1
  *        out0 [arena+0x8000-8192*k1 2,048 B]
  *        out1 [arena+0x8040-8192*k1 2,048 B]
  *        out2 [arena+0x8080-8192*k1 2,048 B]
@@ -1395,7 +1395,7 @@ GN_INLINE void s32_2(const struct net &net, const int unit, float *restrict out0
     out4[16 * i + j] = t5 * x9;
 }
 
-/*   33 matmul_packed width=>2 (32,16) float32  at test_cuda_text.py:23 letters/lstm_1
+/*   33 matmul_packed width=>2 (32,16) float32  at test_cuda_text.py:24 letters/lstm_1
  *        [arena+0x1f000+2048*((k1+1)%2) 2,048 B]
  *        <- [arena+0x8000-8192*k1 8,192 B] (32,64)
  *        <- [arena+0x21000 4,096 B] (4096,)
@@ -1482,7 +1482,7 @@ GN_INLINE void s33(const struct net &net, const int unit, char *const gn_shared,
     }
 }
 
-/*   34 matmul (16,64) float32  at test_cuda_text.py:23 letters/lstm_1
+/*   34 matmul (16,64) float32  at test_cuda_text.py:24 letters/lstm_1
  *        [arena+0x10000 4,096 B] <- [arena+0xa000 10,240 B] (16,160) strides (1,16), [arena+0x0 40,960 B] (160,64)
  * tiles of 4 x 4 by 256, 16 ways */
 GN_INLINE void s34(const struct net &net, const int unit, char *const gn_shared, float *restrict out0, const float * in0, const float * in1)
@@ -1625,7 +1625,7 @@ GN_INLINE void s35(const struct net &net, const int unit, char *const gn_shared,
     }
 }
 
-/*   37 scatter_add rows=>7 (7,64) float32  at test_cuda_text.py:23 letters/lstm_1
+/*   37 scatter_add rows=>7 (7,64) float32  at test_cuda_text.py:24 letters/lstm_1
  *        [arena+0x11000 1,792 B] <- [arena+0x0 40,960 B] (5,32,64), [input ids] (5,32) strides (1,5)
  * 1 rows by 64 columns */
 GN_INLINE void s37(const struct net &net, const int unit, char *const gn_shared, float *restrict out0, const float * in0, const int32_t * in1)
@@ -1720,7 +1720,7 @@ GN_INLINE void s37(const struct net &net, const int unit, char *const gn_shared,
     }
 }
 
-/*   38 sum axes=>(0,) (64,) float32  at test_cuda_text.py:23 letters/lstm_1
+/*   38 sum axes=>(0,) (64,) float32  at test_cuda_text.py:24 letters/lstm_1
  *        [arena+0x11c0 256 B] <- [arena+0x11000 1,792 B] (7,64)
  * 4 threads a line */
 GN_INLINE void s38(const struct net &net, const int unit, char *const gn_shared, float *restrict out0, const float * in0)
@@ -1767,7 +1767,7 @@ GN_INLINE void s39(const struct net &net, const int unit, char *const gn_shared,
     }
 }
 
-/*   41 matmul (16,64) float32  at test_cuda_text.py:23 letters/lstm_1
+/*   41 matmul (16,64) float32  at test_cuda_text.py:24 letters/lstm_1
  *        [arena+0x0 4,096 B] <- [param letters/embedding_1/w] (16,7) strides (1,16), [arena+0x11000 1,792 B] (7,64)
  * tiles of 4 x 16 by 8, 4 ways */
 GN_INLINE void s41(const struct net &net, const int unit, char *const gn_shared, float *restrict out0, const float * in0, const float * in1)
@@ -1918,7 +1918,7 @@ GN_INLINE void s42(const struct net &net, const int unit, char *const gn_shared,
     }
 }
 
-/*   44 matmul (7,16) float32  at test_cuda_text.py:23 letters/lstm_1
+/*   44 matmul (7,16) float32  at test_cuda_text.py:24 letters/lstm_1
  *        [arena+0x1000 448 B] <- [arena+0x11000 1,792 B] (7,64), [param letters/lstm_1/wx] (64,16) strides (1,64)
  * tiles of 2 x 16 by 64, 8 ways */
 GN_INLINE void s44(const struct net &net, const int unit, char *const gn_shared, float *restrict out0, const float * in0, const float * in1)
@@ -2101,7 +2101,7 @@ GN_INLINE void s45(const struct net &net, const int unit, char *const gn_shared,
     }
 }
 
-/*   48 fused () float32  at test_cuda_text.py:23 optimizer/letters/dense_1
+/*   48 fused () float32  at test_cuda_text.py:24 optimizer/letters/dense_1
  *        out0 [arena+0x12c0 4 B] <- in0 [hyper optimizer/beta1] ()
  *        out0 = cast(1 - in0, dtype=float32) */
 GN_INLINE void s48(const struct net &net, const int unit, float *restrict out0, const double * in1)
@@ -2116,7 +2116,7 @@ GN_INLINE void s48(const struct net &net, const int unit, float *restrict out0, 
     }
 }
 
-/*   49 cast () float32  at test_cuda_text.py:23 optimizer/letters/dense_1
+/*   49 cast () float32  at test_cuda_text.py:24 optimizer/letters/dense_1
  *        [arena+0x1300 4 B] <- [hyper optimizer/beta2] () */
 GN_INLINE void s49(const struct net &net, const int unit, float *restrict out0, const double * in0)
 {
@@ -2128,7 +2128,7 @@ GN_INLINE void s49(const struct net &net, const int unit, float *restrict out0, 
     }
 }
 
-/*   50 fused () float32  at test_cuda_text.py:23 optimizer/letters/dense_1
+/*   50 fused () float32  at test_cuda_text.py:24 optimizer/letters/dense_1
  *        out0 [arena+0x1380 4 B] <- in0 [hyper optimizer/beta2] ()
  *        out0 = cast(1 - in0, dtype=float32) */
 GN_INLINE void s50(const struct net &net, const int unit, float *restrict out0, const double * in1)
@@ -2143,7 +2143,7 @@ GN_INLINE void s50(const struct net &net, const int unit, float *restrict out0, 
     }
 }
 
-/*   51 cast () float32  at test_cuda_text.py:23 optimizer/letters/dense_1
+/*   51 cast () float32  at test_cuda_text.py:24 optimizer/letters/dense_1
  *        [arena+0x13c0 4 B] <- [hyper optimizer/eps] () */
 GN_INLINE void s51(const struct net &net, const int unit, float *restrict out0, const double * in0)
 {
@@ -2169,12 +2169,12 @@ GN_INLINE void s51(const struct net &net, const int unit, float *restrict out0, 
  *        out0 = in0 * in1 + in4 * t0
  *        out1 = in5 * in6 + in7 * square(t0)
  *        out2 = in11 - in10 * (out0 / (sqrt(out1) * in8 + in9))
- *        (7,) out0 [slot m/letters/dense_1/b], out1 [slot v/letters/dense_1/b], out2 [param letters/dense_1/b] <- in2 [arena+0x221c0 28 B]  at test_cuda_text.py:23 optimizer/letters/dense_1
- *        (16,7) out0 [slot m/letters/dense_1/w], out1 [slot v/letters/dense_1/w], out2 [param letters/dense_1/w] <- in2 [arena+0x22000 448 B]  at test_cuda_text.py:23 optimizer/letters/dense_1
- *        (16,64) out0 [slot m/letters/lstm_1/wh], out1 [slot v/letters/lstm_1/wh], out2 [param letters/lstm_1/wh] <- in2 [arena+0x10000 4,096 B]  at test_cuda_text.py:23 optimizer/letters/lstm_1
- *        (64,) out0 [slot m/letters/lstm_1/b], out1 [slot v/letters/lstm_1/b], out2 [param letters/lstm_1/b] <- in2 [arena+0x11c0 256 B]  at test_cuda_text.py:23 optimizer/letters/lstm_1
- *        (16,64) out0 [slot m/letters/lstm_1/wx], out1 [slot v/letters/lstm_1/wx], out2 [param letters/lstm_1/wx] <- in2 [arena+0x0 4,096 B]  at test_cuda_text.py:23 optimizer/letters/lstm_1
- *        (7,16) out0 [slot m/letters/embedding_1/w], out1 [slot v/letters/embedding_1/w], out2 [param letters/embedding_1/w] <- in2 [arena+0x1000 448 B]  at test_cuda_text.py:22 optimizer/letters/embedding_1
+ *        (7,) out0 [slot m/letters/dense_1/b], out1 [slot v/letters/dense_1/b], out2 [param letters/dense_1/b] <- in2 [arena+0x221c0 28 B]  at test_cuda_text.py:24 optimizer/letters/dense_1
+ *        (16,7) out0 [slot m/letters/dense_1/w], out1 [slot v/letters/dense_1/w], out2 [param letters/dense_1/w] <- in2 [arena+0x22000 448 B]  at test_cuda_text.py:24 optimizer/letters/dense_1
+ *        (16,64) out0 [slot m/letters/lstm_1/wh], out1 [slot v/letters/lstm_1/wh], out2 [param letters/lstm_1/wh] <- in2 [arena+0x10000 4,096 B]  at test_cuda_text.py:24 optimizer/letters/lstm_1
+ *        (64,) out0 [slot m/letters/lstm_1/b], out1 [slot v/letters/lstm_1/b], out2 [param letters/lstm_1/b] <- in2 [arena+0x11c0 256 B]  at test_cuda_text.py:24 optimizer/letters/lstm_1
+ *        (16,64) out0 [slot m/letters/lstm_1/wx], out1 [slot v/letters/lstm_1/wx], out2 [param letters/lstm_1/wx] <- in2 [arena+0x0 4,096 B]  at test_cuda_text.py:24 optimizer/letters/lstm_1
+ *        (7,16) out0 [slot m/letters/embedding_1/w], out1 [slot v/letters/embedding_1/w], out2 [param letters/embedding_1/w] <- in2 [arena+0x1000 448 B]  at test_cuda_text.py:23 optimizer/letters/embedding_1
  * 2343 in 6 arrays */
 GN_INLINE void s57(const struct net &net, const int unit, const float * in0, const float * in3, const float * in4, const float * in5, const float * in7, const float * in8, const float * in9, const float * in10)
 {
@@ -2240,7 +2240,7 @@ GN_INLINE void s57(const struct net &net, const int unit, const float * in0, con
     }
 }
 
-/*   58 copy (32,16) float32  at test_cuda_text.py:23 letters/lstm_1
+/*   58 copy (32,16) float32  at test_cuda_text.py:24 letters/lstm_1
  *        [state letters/lstm_1/h] <- [arena+0xc800 2,048 B] (32,16)
  * 512 */
 GN_INLINE void s58(const struct net &net, const int unit, float *restrict out0, const float * in0)
@@ -2250,7 +2250,7 @@ GN_INLINE void s58(const struct net &net, const int unit, float *restrict out0, 
     out0[e] = x0;
 }
 
-/*   59 copy (32,16) float32  at test_cuda_text.py:23 letters/lstm_1
+/*   59 copy (32,16) float32  at test_cuda_text.py:24 letters/lstm_1
  *        [state letters/lstm_1/c] <- [arena+0xf800 2,048 B] (32,16)
  * 512 */
 GN_INLINE void s59(const struct net &net, const int unit, float *restrict out0, const float * in0)
