@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import importlib
+import importlib.metadata
 import itertools
 import warnings
 from collections.abc import Callable, Sequence
@@ -325,7 +326,7 @@ def _span(shape: Sequence[int], strides: Sequence[int], itemsize: int) -> tuple[
 
 
 def describe() -> list[str]:
-    """What ``graphnet info`` says: the GPU, driver and libraries, or what is missing."""
+    """What ``graphnet info`` says of the GPU, the driver and libraries; raises BackendError without a GPU."""
     cupy = cupy_or_error()
     device = gpu()
     runtime = cupy.cuda.runtime
@@ -345,6 +346,22 @@ def describe() -> list[str]:
     lines.append(", ".join(versions))
     lines.append(device._library.describe() if device._library else f"cuBLAS by nvmath: not found: {INSTALL}")
     return lines
+
+
+def installed() -> str:
+    """The packages for GPUs that are installed."""
+    found = []
+    for title, names in (("CuPy", ("cupy-cuda13x", "cupy-cuda12x", "cupy")), ("nvmath", ("nvmath-python",))):
+        versions = [v for name in names if (v := _installed(name))]
+        found.append(f"{title} {versions[0] if versions else 'not installed'}")
+    return ", ".join(found)
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _version(number: int) -> str:

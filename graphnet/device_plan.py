@@ -28,7 +28,7 @@ from graphnet.plan_memory import HOMES, Homes, bad_index
 if TYPE_CHECKING:
     from graphnet.backend_cuda import CudaBackend
 
-FAILED, STEP, VALUE, ROWS = 0, 1, 2, 3
+FAILED, STEP, VALUE, ROWS, FAILING = 0, 1, 2, 3, 5
 """Words of the note; see ``graphnet.compiler.cuda.source``."""
 
 
@@ -54,7 +54,7 @@ class CudaExecutable:
         self._graphs: dict[str, Graph] = {}
         self._has_loss = "loss" in plan.outputs
         self._runs = 0
-        self._unread: weakref.WeakValueDictionary[int, Loss] = weakref.WeakValueDictionary()
+        self._unread: dict[int, weakref.ref[Loss]] = {}
         self._asked = False
         self.arguments = self._arguments()
         # memory and kernels may not go while they are in use
@@ -70,7 +70,7 @@ class CudaExecutable:
         shown = {a.storage for a in plan.outputs.values()}
         kept = [s for s in plan.storages if s.data is not None and (s.id in shown or s in self._source.table)]
         ensure_room(device, plan, sum(sizes) + sum(s.nbytes for s in kept))
-        self._arena = device.allocate(_bytes(plan.memory.arena))
+        self.arena = device.allocate(_bytes(plan.memory.arena))
         self._block = device.allocate(_bytes(sum(sizes)))
         self._note = device.allocate(Type((NOTES + RING,), "int64"))
         self._barrier = device.allocate(Type((2,), "uint32"))
@@ -90,7 +90,7 @@ class CudaExecutable:
     def _place(self, s: Storage) -> tuple[Any, int]:
         """The block that a storage is in, and where in it, in bytes."""
         if s.kind == "temp":
-            return self._arena, s.offset
+            return self.arena, s.offset
         if s.id in self._offsets:
             return self._block, self._offsets[s.id]
         return self._homes[s.id], 0
@@ -103,7 +103,7 @@ class CudaExecutable:
 
     def spans(self) -> list[tuple[Address, int]]:
         """Address and bytes of what the plan may write: arguments must not lie there."""
-        blocks = [self._arena, *self._homes.values()]
+        blocks = [self.arena, *self._homes.values()]
         return [(self._device.address(b), b.nbytes) for b in blocks]
 
     # -- work -----------------------------------------------------------------------------------------
@@ -142,7 +142,7 @@ class CudaExecutable:
             self._device.write(kept, np.array(table, np.uint64))
             self._tables.append(kept)
             table = [self._device.address(kept)]
-        fixed = [self._device.address(block) for block in (self._arena, self._note, self._barrier)]
+        fixed = [self._device.address(block) for block in (self.arena, self._note, self._barrier)]
         return struct.pack(f"<{3 + len(table)}Q", *fixed, *table)
 
     def graph(self, part: str = "") -> Graph:
@@ -181,13 +181,25 @@ class CudaExecutable:
         first = self._runs
         self._started(count)
         losses = [Loss(self.settle) for _ in range(count)]
-        self._unread.update(zip(range(first, self._runs), losses, strict=True))
+        for run, loss in enumerate(losses, first):
+            self._unread[run] = weakref.ref(loss)
         return losses
 
     def make_room(self, count: int) -> None:
         """Read losses that are still wanted before ``count`` new ones take their places."""
-        if self._unread and any(r in self._unread for r in range(self._runs - RING, self._runs - RING + count)):
-            self.settle()
+        for run in range(self._runs - RING, self._runs - RING + count):
+            kept = self._unread.get(run)
+            if kept is None:
+                continue
+            if kept() is not None:
+                self.settle()
+                return
+            del self._unread[run]
+
+    @property
+    def note(self) -> Address:
+        """Where the words are that kernels of the plan write."""
+        return self._device.address(self._note)
 
     @property
     def runs(self) -> int:
@@ -196,9 +208,11 @@ class CudaExecutable:
 
     def loss(self) -> Loss:
         """The loss of the last run."""
-        found = self._unread.get(self._runs - 1)
+        kept = self._unread.get(self._runs - 1)
+        found = kept() if kept is not None else None
         if found is None:
-            found = self._unread[self._runs - 1] = Loss(self.settle)
+            found = Loss(self.settle)
+            self._unread[self._runs - 1] = weakref.ref(found)
         return found
 
     def run(self, phase: str | None = None) -> None:
@@ -220,15 +234,19 @@ class CudaExecutable:
         self._asked = False
         unread = list(self._unread.items())
         self._unread.clear()
-        if not note[FAILED]:
-            ring = note[NOTES:].view(np.float64)
-            for run, loss in unread:
+        error = None
+        if note[FAILED]:
+            self._device.write(self._device.view(self._note, Type((ROWS + 1,), "int64")), 0)
+            error = bad_index(self._steps[int(note[STEP])], int(note[VALUE]), int(note[ROWS]))
+        ring = note[NOTES:].view(np.float64)
+        for run, kept in unread:
+            loss = kept()
+            if loss is None:
+                continue
+            if error is None or run < note[FAILING]:
                 loss.set(float(ring[run % RING]))
-            return None
-        self._device.write(self._device.view(self._note, Type((ROWS + 1,), "int64")), 0)
-        error = bad_index(self._steps[int(note[STEP])], int(note[VALUE]), int(note[ROWS]))
-        for _, loss in unread:
-            loss.fail(error)
+            else:
+                loss.fail(error)
         return error
 
     def check(self) -> None:

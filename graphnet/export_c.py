@@ -67,6 +67,7 @@ def import_weights(net: Net, path: str | os.PathLike[str]) -> None:
     if len(body) != size or checksum(body) != total:
         raise FileError(f"{path}: is truncated or damaged, its size or checksum does not match")
     with net._lock:
+        net._loaded = None  # hyperparameters are put in again at the next step
         for e in made.entries:
             if e.kind in ("initial", "constant"):
                 continue

@@ -163,6 +163,7 @@ class Saving:
         merged = {**self.metadata, **metadata}
         for name, value in merged.items():
             _check_metadata(target, name, value)
+        self._settle()
         try:
             data = _packed(_contents(self, merged))
         except _WRONG as error:
@@ -240,7 +241,6 @@ def _packed(c: Contents) -> bytes:
 
 
 def _contents(net: Net, metadata: Mapping[str, Any]) -> Contents:
-    net._settle()
     _complete(net)
     values = net.backend.read
     traced = tuple(net._traced.values())

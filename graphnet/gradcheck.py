@@ -73,12 +73,19 @@ def check(net: Net, args: tuple[Any, ...], samples: int, epsilon: float) -> Repo
     for name, value in zip(names, arrays, strict=False):
         if name in run.inputs:
             backend.write(run.inputs[name], value)
-    run.run()
+    step = backend.read(homes["rng/step"]).copy()
+
+    def again() -> None:
+        run.run()
+        if run.counts:
+            backend.write(homes["rng/step"], step)
+
+    again()
     gradients = {n[5:]: backend.read(a).copy() for n, a in run.outputs.items() if n.startswith("grad/")}
     chosen = np.random.default_rng(0)
     entries = []
     for name, gradient in gradients.items():
-        loss = _losses(backend, run, homes[name])
+        loss = _losses(backend, run, again, homes[name])
         picks = chosen.permutation(gradient.size)[:samples]
         for flat in sorted(int(p) for p in picks):
             index = tuple(int(i) for i in np.unravel_index(flat, gradient.shape))
@@ -99,7 +106,9 @@ def _double(backend: Backend, array: Any) -> Any:
     return copy
 
 
-def _losses(backend: Backend, run: Executable, home: Any) -> Callable[[tuple[int, ...], float], float]:
+def _losses(
+    backend: Backend, run: Executable, again: Callable[[], None], home: Any
+) -> Callable[[tuple[int, ...], float], float]:
     """A function of an index and a step: the loss with that entry of the home so much larger."""
     kept = backend.read(home).copy()
 
@@ -107,7 +116,7 @@ def _losses(backend: Backend, run: Executable, home: Any) -> Callable[[tuple[int
         moved = kept.copy()
         moved[index] += step
         backend.write(home, moved)
-        run.run()
+        again()
         backend.write(home, kept)
         return float(backend.read(run.outputs["loss"]))
 

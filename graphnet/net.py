@@ -178,9 +178,10 @@ class Net(Planner, Inspection, Saving):
         values = self._optimizer().hyper
         if values == self._loaded:
             return
+        known = self._loaded or {}
         for name, value in values.items():
             slot = self._slots.get(f"optimizer/{name}")
-            if slot is not None:
+            if slot is not None and known.get(name) != value:
                 self.backend.write(slot, value)
         self._loaded = dict(values)
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import hypothesis
-import numpy as np
 import pytest
 
 TESTS = Path(__file__).resolve().parent
@@ -155,6 +154,22 @@ def c_backend():
 
 
 @pytest.fixture(scope="session")
+def emulated():
+    """`emulated(options, order)`: the CUDA backend on the emulated device, with 3 blocks at most."""
+    from graphnet.backend_cuda import CudaBackend
+    from graphnet.device_emulated import EmulatedDevice
+    from graphnet.kernels.c.toolchain import find
+
+    if find() is None:
+        pytest.skip("needs a C compiler")
+
+    def make(options=None, order="forward"):
+        return CudaBackend(EmulatedDevice(grid=3, order=order, library=False), options=options)
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def nvrtc():
     """`nvrtc(text)`: the PTX that NVIDIA's compiler makes of a CUDA text for sm_90; it needs no GPU."""
     from graphnet.kernels.cuda.prelude import FLAGS
@@ -219,14 +234,14 @@ def bound_together(backend, asked):
     context = Context(verify=True, target=backend.target)
     executable = backend.bind(compile_graph(Graph(tuple(n for n, _ in own.values()), named), context), {})
     for node, array in own.values():
-        np.copyto(executable.inputs[node.attrs["name"]], array)
+        backend.write(executable.inputs[node.attrs["name"]], array)
 
     def runner(inputs, given, outputs):
         def run(*arrays):
             for name, array in zip(inputs, arrays or given, strict=True):
-                np.copyto(executable.inputs[name], array)
+                backend.write(executable.inputs[name], array)
             executable.run()
-            return [executable.outputs[name].copy() for name in outputs]
+            return [backend.read(executable.outputs[name]).copy() for name in outputs]
 
         return run
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from graphnet.compiler.schedule import Storage
 
 NOTES = 8
-"""Words of ``net.note`` before the ring of losses: failed, step, value, rows, runs, and three that are free."""
+"""Words of ``net.note`` before the ring of losses: failed, step, value, rows, runs, runs before
+the one that failed, and two that are free."""
 
 RING = 1024
 """Losses that the device keeps: run number r leaves its loss at place r % RING."""

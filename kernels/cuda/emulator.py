@@ -3,8 +3,13 @@
     text ──> C++ of emulated_text.py + text + a caller for each kernel ──> shared object ──> launch(name, grid, ...)
 
 Blocks run one after another, or all in turn where a launch is cooperative; the threads of a block run, each until it
-must wait, in an order that the launch chooses. A text whose results depend on that order, or that waits for what never
-comes, shows it here without a GPU.
+must wait, in an order that the launch chooses. A text whose results depend on that order, that waits for what never
+comes, or that uses memory as a GPU would not let it, shows it here without a GPU.
+
+What is not here: grids and blocks of more than one dimension; ``__shared__`` (text says GN_SHARED); assembly, tensor
+cores, half precision and approximate maths. Memory is sequentially consistent, so a missing ``__threadfence()`` is not
+found; reads outside of shared memory are only under AddressSanitizer (``CC="gcc -fsanitize=address"``). A loop that
+waits for another thread must have GN_PAUSE() in it, or it never ends.
 """
 
 from __future__ import annotations
@@ -30,7 +35,7 @@ FLAGS = (
     "-DGN_EMULATED",
     "-fno-exceptions",
     "-fno-rtti",
-    "-O1",
+    "-Og",
     "-fvisibility=hidden",
 )
 """Options beside those of C, whose language and level these replace: the text is compiled more often than it is run."""
@@ -41,8 +46,10 @@ CHECKS = ("-fsanitize=null,alignment,bounds,integer-divide-by-zero", "-fno-sanit
 DYNAMIC = 227 * 1024
 """Bytes of dynamic shared memory that a block may have."""
 
-Argument = int | bytes | ctypes.c_int | ctypes.c_void_p | ctypes.Structure
-"""A kernel's argument: a ctypes value of the parameter's size, its raw bytes, or an int for an integer or a pointer."""
+Argument = int | bytes | ctypes.Structure | ctypes.c_void_p | ctypes.c_int | ctypes.c_int64 | ctypes.c_float
+"""What a kernel is given: a ctypes value of the parameter's size, its bytes, or an int for an integer or a pointer."""
+
+ORDERS = ("forward", "reverse", "shuffled")
 
 Order = str | tuple[str, int]
 """In which order blocks and threads run: "forward", "reverse" or ("shuffled", seed)."""
@@ -86,11 +93,12 @@ class Emulated:
         if grid < 1 or not 1 <= block <= 1024 or not 0 <= dynamic <= DYNAMIC:
             raise ValueError(f"{name}: cannot run on {grid} blocks of {block} threads with {dynamic} bytes")
         how, seed = (order, 0) if isinstance(order, str) else order
-        number = ("forward", "reverse", "shuffled").index(how)
+        if how not in ORDERS:
+            raise ValueError(f"{name}: cannot run in order {how}: there are {', '.join(ORDERS)}")
         memory, pointers = _packed(name, self._sizes[name], arguments)
         call = getattr(self._library, f"gn_call_{name}")
         with _running:
-            fault = self._runtime.gn_launch(call, pointers, grid, block, dynamic, cooperative, number, seed)
+            fault = self._runtime.gn_launch(call, pointers, grid, block, dynamic, cooperative, ORDERS.index(how), seed)
         del memory
         if fault:
             raise EmulationError(f"{name}: {fault.decode()}")

@@ -231,15 +231,17 @@ static __thread int launching; /* other threads' signals are not ours */
 /* the kernel's thread ends here, as in FAIL; whatever is not a kernel's happens again, to whom it concerned before */
 static void on_signal(int number_of_signal, siginfo_t *info, void *context)
 {
-    (void)info;
     (void)context;
     for (int i = 0; i < 4 && !(launching && fiber); i++)
         if (caught[i] == number_of_signal)
             sigaction(number_of_signal, &usual[i], NULL);
     if (!(launching && fiber))
         return;
+    const char *address = info->si_addr, *bottom = fiber->stack;
     say("block %u: thread %d %s", block->index, number(thread),
-        number_of_signal == SIGFPE ? "divides by zero" : "uses an address where there is no memory for it");
+        number_of_signal == SIGFPE                       ? "divides by zero"
+        : address >= bottom - GUARD && address < bottom ? "has more local variables than fit its stack"
+                                                         : "uses an address where there is no memory for it");
     gn_switch(&fiber->sp, scheduler);
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import shlex
 
 import numpy as np
 import pytest
@@ -257,12 +258,14 @@ def test_shared_memory_is_nan_until_it_is_written():
         (("total", 1, [0, 0]), "total: takes 3 arguments, not 2"),
         (("total", 1, [0, 0, bytes(8)]), "total: argument 2 has 8 bytes, not 4"),
         (("total", 0, [0, 0, 0]), "total: cannot run on 0 blocks of 256 threads with 0 bytes"),
+        (("total", 1, [0, 0, 0], "backward"), "total: cannot run in order backward"),
     ],
 )
 def test_a_launch_that_cannot_be_is_refused(right, launch, message):
     """Names, numbers and sizes of arguments are those of the text."""
+    name, grid, arguments, order = (*launch, "forward")[:4]
     with pytest.raises(ValueError, match=f"^{message}"):
-        right.launch(*launch)
+        right.launch(name, grid, arguments, order=order)
 
 
 def test_the_same_text_is_compiled_once(tmp_path, monkeypatch):
@@ -297,7 +300,7 @@ def test_a_compiler_without_cxx_is_an_error_in_one_line(tmp_path, monkeypatch):
     found = toolchain.find()
     script = tmp_path / "cc"
     refuse = 'case " $* " in *" c++ "*) echo "error: no cc1plus" >&2; exit 1;; esac'
-    script.write_text(f'#!/bin/sh\n{refuse}\nexec {found.command[0]} "$@"\n')
+    script.write_text(f'#!/bin/sh\n{refuse}\nexec {shlex.join(found.command)} "$@"\n')
     script.chmod(0o755)
     monkeypatch.setenv("CC", str(script))
     monkeypatch.setenv("GRAPHNET_CACHE", str(tmp_path))

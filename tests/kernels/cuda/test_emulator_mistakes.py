@@ -47,10 +47,6 @@ WRONG = {
         "if (threadIdx.x == 0) while (((volatile int *)y)[3] == 0) GN_PAUSE();\n__syncthreads();",
         "block 0: thread 0 waits for something that no other thread will do",
     ),
-    "writes_behind": (
-        "GN_SHARED(64);\nif (threadIdx.x == 9 && blockIdx.x == 1) gn_shared[64 + (int)y[0]] = 1;",
-        "block 1: a thread wrote at byte 64 of shared memory that has 64",
-    ),
     "asks_too_much": (
         "GN_SHARED(48 * 1024 + 16);\ny[0] = gn_shared[0];",
         "asks for 49168 bytes of shared memory, and there are 49152",
@@ -59,23 +55,30 @@ WRONG = {
 
 # What a sanitizer, where one is on, reports in its own way.
 TRAPS = {
+    "writes_behind": (
+        "GN_SHARED(64);\nif (threadIdx.x == 9 && blockIdx.x == 1) gn_shared[64 + (int)y[0]] = 1;",
+        "1: a thread wrote at byte 64 of shared memory that has 64",
+    ),
     "misaligned": (
         "*(double *)((char *)y + 4) = 1.0;",
-        r"thread 0 uses an address that is 0 or not a multiple of the type's alignment \(line \d+\)",
+        r"0: thread 0 uses an address that is 0 or not a multiple of the type's alignment \(line \d+\)",
     ),
     "null": (
         "float *none = y[0] == 0.0f ? 0 : y;\n*none = 1.0f;",
-        r"thread 0 uses an address that is 0 .*\(line \d+\)",
+        r"0: thread 0 uses an address that is 0 .*\(line \d+\)",
     ),
-    "wild": ("if (threadIdx.x == 1) y[1LL << 60] = 1.0f;", "thread 1 uses an address where there is no memory for it"),
-    "divides": ("((int *)y)[0] = 1 / ((int *)y)[2];", "thread 0 divides by zero"),
+    "wild": (
+        "if (threadIdx.x == 1) y[1LL << 60] = 1.0f;",
+        "0: thread 1 uses an address where there is no memory for it",
+    ),
+    "divides": ("((int *)y)[0] = 1 / ((int *)y)[2];", "0: thread 0 divides by zero"),
     "outside": (
         "float a[4] = {};\na[4 + (int)y[0]] = 1.0f;\nfor (int i = 0; i < 4; i++) y[i] = a[i];",
-        r"thread 0 uses an index outside of an array \(line \d+\)",
+        r"0: thread 0 uses an index outside of an array \(line \d+\)",
     ),
     "deep": (
         "volatile char a[1 << 17];\nfor (int i = 0; i < 1 << 17; i++) a[i] = (char)i;\ny[0] = a[9];",
-        "thread 0 (uses an address where there is no memory|has more than 131072 bytes of local variables)",
+        "0: thread 0 has more local variables than fit its stack",
     ),
 }
 
@@ -143,8 +146,8 @@ def test_what_cuda_forbids_is_found(wrong, name):
 def test_what_a_gpu_would_trap_on_is_found(name):
     """A bad address or index, a division by zero or too deep a stack ends the kernel, not the process."""
     y = np.zeros(256, np.float32)
-    with pytest.raises(EmulationError, match=f"^{name}: block 0: " + TRAPS[name][1]):
-        load(kernels_of(TRAPS)).launch(name, 1, [y.ctypes.data])
+    with pytest.raises(EmulationError, match=f"^{name}: block " + TRAPS[name][1]):
+        load(kernels_of(TRAPS)).launch(name, 2, [y.ctypes.data])
 
 
 def test_a_launch_after_a_mistake_is_as_any_other(wrong):
