@@ -33,6 +33,7 @@ class Target:
     rows           (program over rows) -> whether the backend runs it as one step
     packing        (out, left, right, groups) -> panel width and bytes of a product's right operand packed for a loop
     library        (product) -> whether a library computes it, so that nothing may be merged into it
+    waits          whether each step inside a loop waits for the whole device, so that fewer are better
     compiled       whether steps are compiled loops: fused and vectorised, with nothing to pay for a call
     """
 
@@ -41,6 +42,7 @@ class Target:
     fused_scratch: FusedScratch
     copied: Copied
     compiled: bool = False
+    waits: bool = False
     epilogues: tuple[str, ...] = ()
     reductions: tuple[str, ...] = ()
     reduced_scratch: ReducedScratch = lambda op, attrs, inputs, output, shape: 0

@@ -146,6 +146,7 @@ class _File:
                 self._net(),
                 *([FAIL] if self.fails else []),
                 *([MEETING] if meets else []),
+                *([LAST] if any("gn_last(" in text for text in kernels.texts.values()) else []),
                 *dict.fromkeys(h for f in functions for h in f.helpers),
                 *(constant_text(s, dtype, "static __device__ const", "") for s, dtype in constants),
                 *written,
@@ -229,5 +230,21 @@ GN_INLINE void gn_meet(uint32_t *barrier)
         __threadfence();
     }
     __syncthreads();
+}
+"""
+
+LAST = """
+/* Whether all other blocks have ended; what they wrote is seen then. */
+GN_INLINE bool gn_last(uint32_t *barrier)
+{
+    __threadfence();
+    __syncthreads();
+    const bool last = __syncthreads_or(threadIdx.x == 0 && atomicAdd(barrier, 1u) == gridDim.x - 1);
+    if (last) {
+        __threadfence();
+        if (threadIdx.x == 0)
+            atomicExch(barrier, 0u);
+    }
+    return last;
 }
 """

@@ -29,6 +29,9 @@ STATIC = 48 * 1024
 LARGEST = 220 * 1024
 """Shared memory of a block on the GPUs that this text is for; what stays on chip is given up beyond."""
 
+TAIL_UNITS = 2
+"""Units of a stage that are left to the last block of the kernel before it: a launch takes longer."""
+
 MEET = "gn_meet(net.barrier);"
 
 MOST_BLOCKS = 1 << 16
@@ -63,17 +66,33 @@ class Kernels:
         """A part as launches; ``together`` makes what lies between the library's products one kernel each."""
         found: list[Launch | Gemm] = []
         waiting: list[tuple[Node, ...]] = []
-        for stage in stages(nodes, self.apart):
-            first = stage[0]
-            if together and not isinstance(first, Library):
-                waiting.append(stage)
+        for stage, tails in self._with_tails(stages(nodes, self.apart)):
+            if together and not isinstance(stage[0], Library):
+                waiting += [stage, *tails]
                 continue
             found += self._meeting(waiting)
             waiting = []
-            found += self._stage(stage)
+            found += self._stage(stage, tails=tails)
         return found + self._meeting(waiting)
 
-    def _stage(self, stage: tuple[Node, ...], iterations: tuple[tuple[str, int], ...] = ()) -> list[Launch | Gemm]:
+    def _with_tails(self, found: Sequence[tuple[Node, ...]]) -> list[tuple[tuple[Node, ...], list[tuple[Node, ...]]]]:
+        """Each stage with the small ones behind it that its last block can do."""
+        pairs: list[tuple[tuple[Node, ...], list[tuple[Node, ...]]]] = []
+        for stage in found:
+            units = sum(f.units for f in stage if isinstance(f, Function))
+            small = isinstance(stage[0], Function) and units <= TAIL_UNITS and not any(f.load for f in stage)  # type: ignore[union-attr]
+            if small and pairs and isinstance(pairs[-1][0][0], Function) and not self.apart:
+                pairs[-1][1].append(stage)
+            else:
+                pairs.append((stage, []))
+        return pairs
+
+    def _stage(
+        self,
+        stage: tuple[Node, ...],
+        iterations: tuple[tuple[str, int], ...] = (),
+        tails: Sequence[tuple[Node, ...]] = (),
+    ) -> list[Launch | Gemm]:
         first = stage[0]
         if isinstance(first, Library):
             return [first.gemm]
@@ -81,30 +100,38 @@ class Kernels:
             inner = stages(first.body, self.apart)
             found: list[Launch | Gemm] = []
             for k in range(first.loop.length):
-                for s in inner:
-                    found += self._stage(s, (*iterations, (f"k{first.loop.id}", k)))
+                for s, small in self._with_tails(inner):
+                    found += self._stage(s, (*iterations, (f"k{first.loop.id}", k)), small)
             return found
         if isinstance(first, (LoopOf, BranchOf)):
             return self._meeting([stage], iterations)
-        return [self._plain([f for f in stage if isinstance(f, Function)], iterations)]
+        return [self._plain(functions_in(stage), [functions_in(tail) for tail in tails], iterations)]
 
     def _unrolls(self, node: LoopOf) -> bool:
         return _launches(node, self.apart) <= self.unroll
 
     # -- text -----------------------------------------------------------------------------------------
 
-    def _plain(self, functions: Sequence[Function], iterations: tuple[tuple[str, int], ...]) -> Launch:
-        """A kernel of one stage."""
+    def _plain(
+        self,
+        functions: Sequence[Function],
+        tails: Sequence[Sequence[Function]],
+        iterations: tuple[tuple[str, int], ...],
+    ) -> Launch:
+        """A kernel of one stage; the block that ends last does the tails."""
         known = [k for k, _ in iterations]
         units = sum(f.units for f in functions)
-        shared = max(f.shared for f in functions)
+        everything = [*functions, *(f for tail in tails for f in tail)]
+        shared = max(f.shared for f in everything)
         resident = max(f.resident for f in functions)
         place = f"gn_shared + {shared}" if shared else "gn_shared"
         lines = [*_memory(shared + resident), *_units(functions, {f: place for f in functions if f.load}, {}, True)]
-        name = self._add("_".join(("step", *_names(functions))), known, lines)
+        if tails:
+            lines += ["if (gn_last(net.barrier)) {", *(f"    {line}" for line in _tails(tails)), "}"]
+        name = self._add("_".join(("step", *_names(everything))), known, lines)
         dynamic = shared + resident if shared + resident > STATIC else 0
         return Launch(
-            name, min(units, MOST_BLOCKS), tuple(v for _, v in iterations), dynamic, False, _positions(functions)
+            name, min(units, MOST_BLOCKS), tuple(v for _, v in iterations), dynamic, False, _positions(everything)
         )
 
     def _meeting(
@@ -237,6 +264,16 @@ def _units(
         lines += [f"if (unit + gridDim.x < {total})", "    __syncthreads();"] if last else ["__syncthreads();"]
     head = f"for (int unit = blockIdx.x; unit < {total}; unit += gridDim.x) {{"
     return [head, *(f"    {line}" for line in lines), "}"]
+
+
+def _tails(tails: Sequence[Sequence[Function]]) -> list[str]:
+    """Small stages one after another, all units of each, by one block."""
+    lines: list[str] = []
+    for functions in tails:
+        for f in functions:
+            for unit in range(f.units):
+                lines += ["__syncthreads();", *_unit(f, str(unit), "", False)]
+    return lines[1:]
 
 
 def _unit(f: Function, unit: str, place: str, stays: bool) -> list[str]:

@@ -182,7 +182,11 @@ class Steps:
         self, step: Leaf | Many, code: str, operands: Sequence[Operand]
     ) -> tuple[list[str], tuple[str, ...]]:
         """Parameters and arguments of a function: what ``code`` names; pointers, so that they are known to be apart."""
-        pointers = [(o.pointer_type, o.view.name, o.address) for o in operands if o.address and uses(code, o.view.name)]
+        # a promise that what is only read here does not change would let it be read through a cache that does not see
+        # what other blocks of the kernel write; that what is written lies apart from all else is promise enough
+        pointers = [
+            (_shared(o.pointer_type), o.view.name, o.address) for o in operands if o.address and uses(code, o.view.name)
+        ]
         if step.scratch is not None and uses(code, "scratch"):
             pointers.append(("char *restrict ", "scratch", self._memory.address(step.scratch)))
         places = [address for _, _, address in pointers]
@@ -219,3 +223,8 @@ def _text(name: str, parameters: Sequence[str], head: Sequence[str], body: str, 
     signature = f"GN_INLINE void {name}(" + ", ".join(parameters) + ")"
     lines = [f"    {line}" for line in head]
     return "\n".join([block_comment(comment), signature, "{", *lines, indented(body), "}\n"])
+
+
+def _shared(pointer_type: str) -> str:
+    """The type of a pointer to what other blocks may write."""
+    return pointer_type.replace("*restrict", "*") if pointer_type.startswith("const") else pointer_type

@@ -28,6 +28,7 @@ def cuda_target(library: bool = False, precision: str = "float32") -> Target:
         lambda temps, shape: 0,
         lambda op, position, array: False,
         compiled=True,
+        waits=True,
         epilogues=("matmul", "conv2d"),
         reductions=REDUCTIONS,
         reduced_scratch=_reduced_scratch,

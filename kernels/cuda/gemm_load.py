@@ -58,7 +58,7 @@ SECTOR = 8
 
 
 class Kind(NamedTuple):
-    """What is known of an operand without its text: ``along`` and ``run``, and how many numbers a term's table has."""
+    """What is known of an operand without its text: ``along`` and ``run``, and how many numbers a table has a term."""
 
     along: str
     run: int
@@ -88,7 +88,7 @@ class Operand:
 
     @property
     def kind(self) -> Kind:
-        return Kind(self.along, self.run, 1 + len(self.limits) if self.tabled else 0)
+        return Kind(self.along, self.run, power(1 + len(self.limits)) if self.tabled else 0)
 
 
 def strided(pointer: str, line: int, depth: int, lines: int, terms: int, run: int) -> Operand:
@@ -214,32 +214,25 @@ class Loads:
         values = self.operand.depth("k")
         lines = [f"const {self.reach} k = {begin} + slot;"]
         for x, value in enumerate(values):
-            lines.append(f"{self.name}_table[{self._slot(buffer, x, len(values))}] = {value};")
+            lines.append(f"{self.name}_table[{self._slot(buffer)}{f' + {x}' if x else ''}] = {value};")
         return ["{", f"    const int slot = {slot};", *(f"    {x}" for x in self._some(lines)), "}"]
 
     def _some(self, lines: list[str]) -> list[str]:
         return lines if self.depth == THREADS else block(f"if (slot < {self.depth})", lines)
 
-    def _slot(self, buffer: str, value: int, values: int) -> str:
-        at = f"{times(buffer, values * self.depth)} + " if buffer != "0" else ""
-        return f"{at}{value * self.depth} + slot" if value else f"{at}slot"
+    def _slot(self, buffer: str) -> str:
+        """Where the numbers of a term begin in the tables."""
+        slot = "slot" if buffer == "0" else f"({times(buffer, self.depth)} + slot)"
+        return times(slot, self.operand.kind.table)
 
     def fetch(self, buffer: str, begin: str, stop: str) -> list[str]:
         """A chunk's elements to registers; with ``stop``, zeros from that term on."""
         if self.operand.resident:
             return []
         name, run, limits = self.name, self.run, self.operand.limits
-        depth = [f"{name}_depth{x or ''}" for x in range(1 + len(limits))]
-        if self.table:
-            read = [f"{name}_table[{self._slot(buffer, x, len(depth))}]" for x in range(len(depth))]
-        else:
-            read = list(self.operand.depth("k"))
+        depth, inner = self._depth(buffer)
         outer = [f"const int slot = {name}_term + {times('p', self.term_step)};"]
-        outer += declared(self.reach, {"k": f"{begin} + slot"}, [stop and "k", *read])
-        inner = [
-            f"const {self.reach if x == 0 else 'int'} {d} = {r};"
-            for x, (d, r) in enumerate(zip(depth, read, strict=True))
-        ]
+        outer += declared(self.reach, {"k": f"{begin} + slot"}, [stop and "k", *inner])
         guards = [f"{name}_in[q]"] if self._guarded else []
         guards += [f"k < {stop}"] if stop else []
         guards += [f"(unsigned)({name}_at{x}[q] + {depth[x]}) < {n}u" for x, n in enumerate(limits, 1)]
@@ -252,6 +245,22 @@ class Loads:
             load = f"{to} = {f'{inside} ? ' if inside else ''}*({place}){' : 0' if inside else ''};"
         inner += unrolled(f"for (int q = 0; q < {self.lines}; ++q)", [load])
         return self._passes(outer, inner)
+
+    def _depth(self, buffer: str) -> tuple[list[str], list[str]]:
+        """What depends on the term ``k``, which is at ``slot`` of the chunk: names, and statements that define them."""
+        name, many = self.name, self.operand.kind.table
+        if not self.table:
+            values = self.operand.depth("k")
+            names = [f"{name}_depth{x or ''}" for x in range(len(values))]
+            types = [self.reach, *("int" for _ in values[1:])]
+            return names, [f"const {t} {n} = {v};" for t, n, v in zip(types, names, values, strict=True)]
+        at, once = self._slot(buffer), min(many, 4 if self.reach == "int" else 2)
+        lines = [f"{self.reach} {name}_entry[{many}];"]
+        for x in range(0, many, once):
+            source = f"{name}_table[{at}{f' + {x}' if x else ''}]"
+            take = f"gn_take<{once}>(&{name}_entry[{x}], &{source});"
+            lines.append(f"{name}_entry[{x}] = {source};" if once == 1 else take)
+        return [f"{name}_entry[{x}]" for x in range(1 + len(self.operand.limits))], lines
 
     def put(self, buffer: str) -> list[str]:
         """What ``fetch`` brought, to shared memory."""

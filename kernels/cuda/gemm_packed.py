@@ -98,28 +98,39 @@ def matmul_packed(outs: Sequence[View], ins: Sequence[View], attrs: Attrs, job: 
     The epilogue is as for ``matmul``, but in groups it takes, for i < m and j < n / groups, the elements (i, j),
     (i, j + n / groups) and so on together.
     """
-    (out,), (left, packed) = outs, ins
-    (m, n), k, width, groups = out.shape, left.shape[1], attrs["width"], attrs.get("groups", 1)
+    out, width, groups = outs[0], attrs["width"], attrs.get("groups", 1)
     if not out.size:
         return []
-    columns, ctype, item = n // groups, out.ctype, ITEMSIZE[out.dtype]
+    product = _product(out, ins[0], ins[1], width, groups, job)
+    text = Text(product, _plan(out, ins[0], width, groups).tile)
+    phase = tiles_phase(text, job)
+    if not product.right.resident:
+        return [phase]
+    rows = text.chunks * text.tile.depth
+    load, nbytes = _load(text, ins[1].name, rows), rows * width * ITEMSIZE[out.dtype]
+    return [replace(phase, resident=nbytes, load=load, loaded=(1,), note=f"{phase.note}, panel on chip")]
+
+
+def _product(out: View, left: View, packed: View, width: int, groups: int, job: Job) -> Product:
+    (m, n), k, item = out.shape, left.shape[1], ITEMSIZE[out.dtype]
+    columns = n // groups
 
     def store(i: str, j: str, *values: str) -> str:
         if job.epilogue is not None:
             return job.epilogue((i, j), *values)
-        every = enumerate(values)
-        return "\n".join(f"{out.at(i, f'{j} + {g * columns}' if g else j)} = {value};" for g, value in every)
+        places = [f"{j} + {g * columns}" if g else j for g in range(groups)]
+        return "\n".join(f"{out.at(i, place)} = {value};" for place, value in zip(places, values, strict=True))
 
     panels = Operand(
-        f"(const {ctype} *){packed.name}",
-        lambda i: (f"{i} % {width} + start * {k}",),
-        lambda kk: (times(kk, width),),
+        f"(const {out.ctype} *){packed.name}",
+        lambda j: (f"{j} % {width} + start * {k}",),
+        lambda row: (times(row, width),),
         "line",
         gcd(16 // item, width),
         aligned=True,
         resident=_resident(k, width, item),
     )
-    product = Product(
+    return Product(
         out.dtype,
         m,
         _panels(n, width, groups) * width,
@@ -132,20 +143,6 @@ def matmul_packed(outs: Sequence[View], ins: Sequence[View], attrs: Attrs, job: 
         down=abs(out.strides[0]) == 1 and abs(out.strides[1]) != 1 and m > 1,
         reach=index_type(out, left, packed),
     )
-    text = Text(product, _plan(out, left, width, groups).tile)
-    phase = tiles_phase(text, job)
-    if not panels.resident:
-        return [phase]
-    rows = text.chunks * text.tile.depth
-    return [
-        replace(
-            phase,
-            resident=rows * width * item,
-            load=_load(text, packed.name, rows),
-            loaded=(1,),
-            note=phase.note + ", panel on chip",
-        )
-    ]
 
 
 def _load(text: Text, packed: str, rows: int) -> str:

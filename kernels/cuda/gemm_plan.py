@@ -128,8 +128,8 @@ class _Block:
         loads = [(_per_thread(size, depth, kind), kind) for size, kind in sides]
         self.loaded = sum(count * kind.run for count, kind in loads)
         stores = sum(count * (kind.run if kind.along == "depth" else 1) for count, kind in loads)
-        # with a table, each load takes its numbers first
-        self.loading = warps * (sum(count * (4 + 2 * kind.table) for count, kind in loads) + stores + 20)
+        # with a table, each load takes its entry first, and compares rows and columns
+        self.loading = warps * (sum(count * (4 + kind.table) for count, kind in loads) + stores + 20)
         self.multiplications = rows.each * columns.each * item / 4
         pieces = [many for side in (rows, columns) for _, many in side.pieces(widest)]
         self.step = warps * (self.multiplications + len(pieces) + 1)

@@ -225,7 +225,8 @@ class Text:
         if across == wide:
             row, column = digit("tid", across, down, (self.tile.ways,)), digit("tid", 1, across, (down, self.tile.ways))
         else:
-            row = f"tid / {across * high} % {down // high} * {high} + tid / {wide} % {high}"
+            block_row = digit("tid", across * high, down // high, (self.tile.ways,))
+            row = _sum(times(block_row, high) if down > high else "", digit("tid", wide, high, (2,)))
             column = f"tid / {wide * high} % {across // wide} * {wide} + tid % {wide}"
         return [*lines, f"const int row = {row}, column = {column};"]
 

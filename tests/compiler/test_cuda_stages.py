@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from graphnet.compiler.cuda.kernels import LARGEST, STATIC, Kernels
+from graphnet.compiler.cuda.kernels import LARGEST, STATIC, TAIL_UNITS, Kernels
 from graphnet.compiler.cuda.source import Gemm, Launch, Matrix
 from graphnet.compiler.cuda.stages import MANY_UNITS, BranchOf, Library, LoopOf, stages
 from graphnet.compiler.cuda.steps import ALL_FAILING, Function, failing
@@ -84,6 +84,28 @@ def test_a_stage_is_one_kernel_that_deals_its_units_out():
     assert "unit < 8" in text
     assert "if (unit < 3) {\n            s1(net, unit);" in text
     assert "else {\n            s2(net, unit - 3);" in text
+
+
+def chain(*units):
+    """Functions of which each reads what the one before wrote."""
+    return [
+        function(f"s{i}", touch(8 * i - 8, 8 * i), touch(8 * i, 8 * i + 8, True), units=n)
+        for i, n in enumerate(units, 1)
+    ]
+
+
+def test_small_stages_are_done_by_the_last_block_of_the_kernel_before_them():
+    (found,), texts = launches(chain(40, 1, TAIL_UNITS))
+    assert found == Launch("step_1_2_3", 40, steps=(1, 2, 3))
+    _, _, tail = texts["step_1_2_3"].partition("if (gn_last(net.barrier)) {")
+    assert tail.count("__syncthreads();") == TAIL_UNITS
+    assert [int(n) for n in re.findall(r"s(\d)\(net, \d\);", tail)] == [2, *(3,) * TAIL_UNITS]
+
+
+def test_larger_stages_have_kernels_of_their_own():
+    found, _ = launches(chain(40, TAIL_UNITS + 1, 1))
+    assert [f.kernel for f in found] == ["step_1", "step_2_3"]
+    assert [f.kernel for f in launches(chain(1, 1), apart=True)[0]] == ["step_1", "step_2"]
 
 
 def test_equal_kernels_are_written_once():

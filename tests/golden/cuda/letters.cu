@@ -1,4 +1,4 @@
-/* letters:training: 41 steps, 15 kernels, arena 140,160 B
+/* letters:training: 41 steps, 11 kernels, arena 140,160 B
  * Written by graphnet. Positions, buffers and formulas are those of the schedule. */
 #if defined(GN_EMULATED)
 #include "emulated.h"
@@ -48,10 +48,10 @@ struct net {
  *   H[0] input ids, 640 B
  *   H[1] state letters/lstm_1/h, 2,048 B
  *   H[2] state letters/lstm_1/c, 2,048 B
- *   H[3] param letters/lstm_1/wh, 4,096 B
- *   H[4] param letters/embedding_1/w, 448 B
- *   H[5] param letters/lstm_1/wx, 4,096 B
- *   H[6] param letters/lstm_1/b, 256 B
+ *   H[3] param letters/embedding_1/w, 448 B
+ *   H[4] param letters/lstm_1/wx, 4,096 B
+ *   H[5] param letters/lstm_1/b, 256 B
+ *   H[6] param letters/lstm_1/wh, 4,096 B
  *   H[7] param letters/dense_1/w, 448 B
  *   H[8] param letters/dense_1/b, 28 B
  *   H[9] input target, 640 B
@@ -108,6 +108,21 @@ GN_INLINE void gn_meet(uint32_t *barrier)
         __threadfence();
     }
     __syncthreads();
+}
+
+
+/* Whether all other blocks have ended; what they wrote is seen then. */
+GN_INLINE bool gn_last(uint32_t *barrier)
+{
+    __threadfence();
+    __syncthreads();
+    const bool last = __syncthreads_or(threadIdx.x == 0 && atomicAdd(barrier, 1u) == gridDim.x - 1);
+    if (last) {
+        __threadfence();
+        if (threadIdx.x == 0)
+            atomicExch(barrier, 0u);
+    }
+    return last;
 }
 
 /* N neighbours, at a multiple of their size, are one access */
@@ -287,7 +302,7 @@ static __device__ const float c61[1] = {0.00625f};
 static __device__ const float c75[1] = {1.0f};
 static __device__ const double c89[1] = {1e-06};
 /* what stays on chip */
-GN_INLINE void s5_load(const struct net &net, const int unit, char *const gn_resident, const uint8_t *restrict in1)
+GN_INLINE void s5_2_load(const struct net &net, const int unit, char *const gn_resident, const uint8_t * in1)
 {
     float *const panel = (float *)gn_resident;
     const float *const from = (const float *)in1 + (int)unit % 16 * 64;
@@ -296,7 +311,7 @@ GN_INLINE void s5_load(const struct net &net, const int unit, char *const gn_res
 }
 
 /* what stays on chip */
-GN_INLINE void s33_load(const struct net &net, const int unit, char *const gn_resident, const uint8_t *restrict in1)
+GN_INLINE void s33_load(const struct net &net, const int unit, char *const gn_resident, const uint8_t * in1)
 {
     float *const panel = (float *)gn_resident;
     const float *const from = (const float *)in1 + (int)unit % 8 * 128;
@@ -304,14 +319,14 @@ GN_INLINE void s33_load(const struct net &net, const int unit, char *const gn_re
         gn_put<4>(&panel[e], &from[e]);
 }
 
-/*    0 matmul (7,64) float32  at test_cuda_text.py:23 letters/lstm_1
- *        out0 [arena+0x3000 1,792 B]
+/*    0 matmul (7,64) float32  at test_cuda_text.py:24 letters/lstm_1
+ *        out0 [arena+0xa000 1,792 B]
  *        <- in0 [param letters/embedding_1/w] (7,16)
  *        <- in1 [param letters/lstm_1/wx] (16,64)
  *        <- in2 [param letters/lstm_1/b] (7,64) strides (0,1)
  *        out0 = matmul + in2
  * tiles of 4 x 16 by 16, 4 ways */
-GN_INLINE void s0(const struct net &net, const int unit, char *const gn_shared, float *restrict out0, const float *restrict in0, const float *restrict in1, const float *restrict in2)
+GN_INLINE void s0(const struct net &net, const int unit, char *const gn_shared, float *restrict out0, const float * in0, const float * in1, const float * in2)
 {
     const int tid = threadIdx.x;
     const int top = unit / 4 * 4, start = unit % 4 * 16;
@@ -435,56 +450,23 @@ GN_INLINE void s0(const struct net &net, const int unit, char *const gn_shared, 
     }
 }
 
-/*    2 copy (32,16) float32  at test_cuda_text.py:23 letters/lstm_1
- *        [arena+0xa000 2,048 B] <- [state letters/lstm_1/h] (32,16)
- * 512 */
-GN_INLINE void s2(const struct net &net, const int unit, float *restrict out0, const float *restrict in0)
-{
-    const int e = unit * 256 + (int)threadIdx.x;
-    const float x0 = in0[e];
-    out0[e] = x0;
-}
-
-/*    3 copy (32,16) float32  at test_cuda_text.py:23 letters/lstm_1
- *        [arena+0xd000 2,048 B] <- [state letters/lstm_1/c] (32,16)
- * 512 */
-GN_INLINE void s3(const struct net &net, const int unit, float *restrict out0, const float *restrict in0)
-{
-    const int e = unit * 256 + (int)threadIdx.x;
-    const float x0 = in0[e];
-    out0[e] = x0;
-}
-
-/*    4 pack groups=>4 width=>4 (4096,) uint8  at test_cuda_text.py:23 letters/lstm_1
- *        [arena+0x2000 4,096 B] <- [param letters/lstm_1/wh] (16,64)
- * panels of 4, 1 columns of each of 4 groups */
-GN_INLINE void s4(const struct net &net, const int unit, uint8_t *restrict out0, const float *restrict in0)
-{
-#pragma unroll
-    for (int e = (int)unit * 1024 + threadIdx.x; e < (int)(unit + 1) * 1024; e += 256) {
-        const int c = e % 4, k = e / 4 % 16;
-        const int column = e / 64 * 1 + c % 1;
-        ((float *)out0)[e] = in0[k * 64 + (c / 1 * 16 + column)];
-    }
-}
-
-/*    4 take (32,64) float32  at test_cuda_text.py:23 letters/lstm_1
- *        [arena+0x0 8,192 B] <- [arena+0x3000 1,792 B] (7,64), [input ids+4*k0] (32,) strides (5,)
+/*    2 take (5,32,64) float32  at test_cuda_text.py:24 letters/lstm_1
+ *        [arena+0x0 40,960 B] <- [arena+0xa000 1,792 B] (7,64), [input ids] (5,32) strides (1,5)
  * element by element */
-GN_INLINE void s4_2(const struct net &net, const int unit, float *restrict out0, const float *restrict in0, const int32_t *restrict in1)
+GN_INLINE void s2(const struct net &net, const int unit, float *restrict out0, const float * in0, const int32_t * in1)
 {
-    const int gn_step = 4;
+    const int gn_step = 2;
     int bad = 0;
     const int e = unit * 256 + (int)threadIdx.x;
-    const int i0 = e / 64, i1 = e % 64;
-    const int row = (int)gn_own_row((int64_t)in1[5 * i0], 7);
+    const int i0 = e / 2048, i1 = e / 64 % 32, i2 = e % 64;
+    const int row = (int)gn_own_row((int64_t)in1[i0 + 5 * i1], 7);
     bad |= row < 0;
-    const float value = in0[(row < 0 ? 0 : row) * 64 + i1];
-    out0[64 * i0 + i1] = value;
+    const float value = in0[(row < 0 ? 0 : row) * 64 + i2];
+    out0[2048 * i0 + 64 * i1 + i2] = value;
     if (__syncthreads_or(bad) && threadIdx.x == 0) {
         int64_t low = (int64_t)in1[0], high = low;
-        for (long i0 = 0; i0 < 32; i0++) {
-            const int64_t index = (int64_t)in1[i0 * 5];
+        for (long i0 = 0; i0 < 160; i0++) {
+            const int64_t index = (int64_t)in1[i0];
             low = index < low ? index : low;
             high = index > high ? index : high;
         }
@@ -495,7 +477,40 @@ GN_INLINE void s4_2(const struct net &net, const int unit, float *restrict out0,
     }
 }
 
-/*    5 matmul_packed groups=>4 width=>4 7 x (32,16) float32  at test_cuda_text.py:23 letters/lstm_1
+/*    3 copy (32,16) float32  at test_cuda_text.py:24 letters/lstm_1
+ *        [arena+0xa000 2,048 B] <- [state letters/lstm_1/h] (32,16)
+ * 512 */
+GN_INLINE void s3(const struct net &net, const int unit, float *restrict out0, const float * in0)
+{
+    const int e = unit * 256 + (int)threadIdx.x;
+    const float x0 = in0[e];
+    out0[e] = x0;
+}
+
+/*    4 copy (32,16) float32  at test_cuda_text.py:24 letters/lstm_1
+ *        [arena+0xd000 2,048 B] <- [state letters/lstm_1/c] (32,16)
+ * 512 */
+GN_INLINE void s4(const struct net &net, const int unit, float *restrict out0, const float * in0)
+{
+    const int e = unit * 256 + (int)threadIdx.x;
+    const float x0 = in0[e];
+    out0[e] = x0;
+}
+
+/*    5 pack groups=>4 width=>4 (4096,) uint8  at test_cuda_text.py:24 letters/lstm_1
+ *        [arena+0x1c800 4,096 B] <- [param letters/lstm_1/wh] (16,64)
+ * panels of 4, 1 columns of each of 4 groups */
+GN_INLINE void s5(const struct net &net, const int unit, uint8_t *restrict out0, const float * in0)
+{
+#pragma unroll
+    for (int e = (int)unit * 1024 + threadIdx.x; e < (int)(unit + 1) * 1024; e += 256) {
+        const int c = e % 4, k = e / 4 % 16;
+        const int column = e / 64 * 1 + c % 1;
+        ((float *)out0)[e] = in0[k * 64 + (c / 1 * 16 + column)];
+    }
+}
+
+/*    5 matmul_packed groups=>4 width=>4 7 x (32,16) float32  at test_cuda_text.py:24 letters/lstm_1
  *        out0 [arena+0x10000+2048*k0 2,048 B]
  *        out1 [arena+0x1a000+2048*k0 2,048 B]
  *        out2 [arena+0x15000+2048*k0 2,048 B]
@@ -504,12 +519,12 @@ GN_INLINE void s4_2(const struct net &net, const int unit, float *restrict out0,
  *        out5 [arena+0x12800+2048*k0 2,048 B]
  *        out6 [arena+0xa000+2048*(k0+1) 2,048 B]
  *        <- in0 [arena+0xa000+2048*k0 2,048 B] (32,16)
- *        <- in1 [arena+0x2000 4,096 B] (4096,)
+ *        <- in1 [arena+0x1c800 4,096 B] (4096,)
  *        <- in2 [arena+0xd000+2048*k0 2,048 B] (32,16)
- *        <- in3 [arena+0x0 2,048 B] (32,16) strides (64,1)
- *        <- in4 [arena+0x40 2,048 B] (32,16) strides (64,1)
- *        <- in5 [arena+0x80 2,048 B] (32,16) strides (64,1)
- *        <- in6 [arena+0xc0 2,048 B] (32,16) strides (64,1)
+ *        <- in3 [arena+0x0+8192*k0 2,048 B] (32,16) strides (64,1)
+ *        <- in4 [arena+0x40+8192*k0 2,048 B] (32,16) strides (64,1)
+ *        <- in5 [arena+0x80+8192*k0 2,048 B] (32,16) strides (64,1)
+ *        <- in6 [arena+0xc0+8192*k0 2,048 B] (32,16) strides (64,1)
  *        out0 = sigmoid(in6 + matmul_packed[3])
  *        out1 = sigmoid(in4 + matmul_packed[1])
  *        out2 = sigmoid(in3 + matmul_packed[0])
@@ -518,7 +533,7 @@ GN_INLINE void s4_2(const struct net &net, const int unit, float *restrict out0,
  *        out5 = tanh(out4)
  *        out6 = out0 * out5
  * tiles of 16 x 4 by 16, 4 ways, panel on chip */
-GN_INLINE void s5(const struct net &net, const int unit, char *const gn_shared, char *const gn_resident, float *restrict out0, float *restrict out1, float *restrict out2, float *restrict out3, float *restrict out4, float *restrict out5, float *restrict out6, const float *restrict in0, const float *restrict in2, const float *restrict in3, const float *restrict in4, const float *restrict in5, const float *restrict in6)
+GN_INLINE void s5_2(const struct net &net, const int unit, char *const gn_shared, char *const gn_resident, float *restrict out0, float *restrict out1, float *restrict out2, float *restrict out3, float *restrict out4, float *restrict out5, float *restrict out6, const float * in0, const float * in2, const float * in3, const float * in4, const float * in5, const float * in6)
 {
     const int tid = threadIdx.x;
     const int top = unit / 16 * 16, start = unit % 16 * 4;
@@ -644,12 +659,12 @@ GN_INLINE void s5(const struct net &net, const int unit, char *const gn_shared, 
     }
 }
 
-/*    8 matmul (32,5,7) float32  at test_cuda_text.py:23 letters/dense_1
+/*    8 matmul (32,5,7) float32  at test_cuda_text.py:24 letters/dense_1
  *        [arena+0x2800 4,480 B]
  *        <- [arena+0xa800 10,240 B] (32,5,16) strides (16,512,1)
  *        <- [param letters/dense_1/w] (16,7)
  * tiles of 8 x 8 by 16, 4 ways */
-GN_INLINE void s8(const struct net &net, const int unit, char *const gn_shared, float *restrict out0, const float *restrict in0, const float *restrict in1)
+GN_INLINE void s8(const struct net &net, const int unit, char *const gn_shared, float *restrict out0, const float * in0, const float * in1)
 {
     const int tid = threadIdx.x;
     const int entry = unit;
@@ -772,9 +787,9 @@ GN_INLINE void s8(const struct net &net, const int unit, char *const gn_shared, 
     }
 }
 
-/*   11 bounded size=>7 wrap=>False (32,5) int32  at test_cuda_text.py:40 softmax_cross_entropy
+/*   11 bounded size=>7 wrap=>False (32,5) int32  at test_cuda_text.py:41 softmax_cross_entropy
  *        [arena+0x0 640 B] <- [input target] (32,5) */
-GN_INLINE void s11(const struct net &net, const int unit, int32_t *restrict out0, const int32_t *restrict in0)
+GN_INLINE void s11(const struct net &net, const int unit, int32_t *restrict out0, const int32_t * in0)
 {
     const int gn_step = 11;
     int bad = 0;
@@ -800,7 +815,7 @@ GN_INLINE void s11(const struct net &net, const int unit, int32_t *restrict out0
     }
 }
 
-/*   12 rows of 7: (32,5,1) float32, (32,5,7) float32  at test_cuda_text.py:40 softmax_cross_entropy
+/*   12 rows of 7: (32,5,1) float32, (32,5,7) float32  at test_cuda_text.py:41 softmax_cross_entropy
  *        out0 [arena+0x280 640 B]
  *        out1 [arena+0x2800 4,480 B]
  *        <- in0 [arena+0x2800 4,480 B] (32,5,7)
@@ -815,7 +830,7 @@ GN_INLINE void s11(const struct net &net, const int unit, int32_t *restrict out0
  *        out0 = log(t4) - sum(where(t3, t1, 0))
  *        out1 = where(t3, -0.00625, 0) + 0.00625 / t4 * t2
  * rows of 7 columns, 1 threads each */
-GN_INLINE void s12(const struct net &net, const int unit, float *restrict out0, float *restrict out1, const float *restrict in1, const int32_t *restrict in2)
+GN_INLINE void s12(const struct net &net, const int unit, float *restrict out0, float *restrict out1, const float * in1, const int32_t * in2)
 {
     const int lane = 0;
     const int place = threadIdx.x;
@@ -885,11 +900,11 @@ GN_INLINE void s12(const struct net &net, const int unit, float *restrict out0, 
     }
 }
 
-/*   16 sum axes=>(0,1) () float32  at test_cuda_text.py:40 softmax_cross_entropy
+/*   16 sum axes=>(0,1) () float32  at test_cuda_text.py:41 softmax_cross_entropy
  *        out0 [arena+0x22200 4 B] <- in0 [arena+0x280 640 B] (32,5)
  *        out0 = sum / 160
  * 256 threads a line */
-GN_INLINE void s16(const struct net &net, const int unit, char *const gn_shared, float *restrict out0, const float *restrict in0)
+GN_INLINE void s16(const struct net &net, const int unit, char *const gn_shared, float *restrict out0, const float * in0)
 {
     const int t = threadIdx.x;
     const float v0 = t < 160 ? in0[t] : 0;
@@ -912,7 +927,7 @@ GN_INLINE void s16(const struct net &net, const int unit, char *const gn_shared,
     }
 }
 
-/*   18 fused () int32, 2 x () float32  at test_cuda_text.py:23 optimizer/letters/dense_1
+/*   18 fused () int32, 2 x () float32  at test_cuda_text.py:24 optimizer/letters/dense_1
  *        out0 [slot optimizer/t]
  *        out1 [arena+0x22240 4 B]
  *        out2 [arena+0x22280 4 B]
@@ -924,7 +939,7 @@ GN_INLINE void s16(const struct net &net, const int unit, char *const gn_shared,
  *        t0 = cast(out0, dtype=float64)
  *        out1 = cast(in2 / (1 - in1 ** t0), dtype=float32)
  *        out2 = cast(reciprocal(sqrt(1 - in3 ** t0)), dtype=float32) */
-GN_INLINE void s18(const struct net &net, const int unit, int32_t *restrict out0, float *restrict out1, float *restrict out2, const double *restrict in2, const double *restrict in4, const double *restrict in5)
+GN_INLINE void s18(const struct net &net, const int unit, int32_t *restrict out0, float *restrict out1, float *restrict out2, const double * in2, const double * in4, const double * in5)
 {
     const int32_t x0 = out0[0];
     const int32_t x1 = c56[0];
@@ -951,9 +966,9 @@ GN_INLINE void s18(const struct net &net, const int unit, int32_t *restrict out0
     }
 }
 
-/*   19 cast () float32  at test_cuda_text.py:23 optimizer/letters/dense_1
+/*   19 cast () float32  at test_cuda_text.py:24 optimizer/letters/dense_1
  *        [arena+0x222c0 4 B] <- [hyper optimizer/beta1] () */
-GN_INLINE void s19(const struct net &net, const int unit, float *restrict out0, const double *restrict in0)
+GN_INLINE void s19(const struct net &net, const int unit, float *restrict out0, const double * in0)
 {
     const double x0 = in0[0];
     const float y0 = (float)x0;
@@ -963,10 +978,10 @@ GN_INLINE void s19(const struct net &net, const int unit, float *restrict out0, 
     }
 }
 
-/*   22 sum axes=>(0,1) (7,) float32  at test_cuda_text.py:23 letters/dense_1
+/*   22 sum axes=>(0,1) (7,) float32  at test_cuda_text.py:24 letters/dense_1
  *        [arena+0x221c0 28 B] <- [arena+0x2800 4,480 B] (32,5,7)
  * 32 threads a line */
-GN_INLINE void s22(const struct net &net, const int unit, char *const gn_shared, float *restrict out0, const float *restrict in0)
+GN_INLINE void s22(const struct net &net, const int unit, char *const gn_shared, float *restrict out0, const float * in0)
 {
     const int t = threadIdx.x / 8;
     const int line = threadIdx.x % 8;
@@ -1001,7 +1016,7 @@ GN_INLINE void s22(const struct net &net, const int unit, char *const gn_shared,
  *        out0 [arena+0x22300 4 B] <- in0 [arena+0x221c0 28 B] (7,)
  *        sum of square(in0)
  * 8 threads a line */
-GN_INLINE void s23(const struct net &net, const int unit, float *restrict out0, const float *restrict in0)
+GN_INLINE void s23(const struct net &net, const int unit, float *restrict out0, const float * in0)
 {
     const int t = threadIdx.x % 8;
     const int line = threadIdx.x / 8;
@@ -1015,10 +1030,10 @@ GN_INLINE void s23(const struct net &net, const int unit, float *restrict out0, 
     }
 }
 
-/*   25 copy (32,5,16) float32  at test_cuda_text.py:23 letters/dense_1
+/*   25 copy (32,5,16) float32  at test_cuda_text.py:24 letters/dense_1
  *        [arena+0x0 10,240 B] <- [arena+0xa800 10,240 B] (32,5,16) strides (16,512,1)
  * 32 x 5 x 16 */
-GN_INLINE void s25(const struct net &net, const int unit, float *restrict out0, const float *restrict in0)
+GN_INLINE void s25(const struct net &net, const int unit, float *restrict out0, const float * in0)
 {
     const int e = unit * 256 + (int)threadIdx.x;
     const int i = e / 80, j = e / 16 % 5, k = e % 16;
@@ -1026,10 +1041,10 @@ GN_INLINE void s25(const struct net &net, const int unit, float *restrict out0, 
     out0[80 * i + 16 * j + k] = x0;
 }
 
-/*   26 matmul (16,7) float32  at test_cuda_text.py:23 letters/dense_1
+/*   26 matmul (16,7) float32  at test_cuda_text.py:24 letters/dense_1
  *        [arena+0x22000 448 B] <- [arena+0x0 10,240 B] (16,160) strides (1,16), [arena+0x2800 4,480 B] (160,7)
  * tiles of 8 x 2 by 256, 16 ways */
-GN_INLINE void s26(const struct net &net, const int unit, char *const gn_shared, float *restrict out0, const float *restrict in0, const float *restrict in1)
+GN_INLINE void s26(const struct net &net, const int unit, char *const gn_shared, float *restrict out0, const float * in0, const float * in1)
 {
     const int tid = threadIdx.x;
     const int top = unit / 4 * 8, start = unit % 4 * 2;
@@ -1146,7 +1161,7 @@ GN_INLINE void s26(const struct net &net, const int unit, char *const gn_shared,
  *        out0 [arena+0x22340 4 B] <- in0 [arena+0x22000 448 B] (16,7)
  *        sum of square(in0)
  * 128 threads a line */
-GN_INLINE void s27(const struct net &net, const int unit, char *const gn_shared, float *restrict out0, const float *restrict in0)
+GN_INLINE void s27(const struct net &net, const int unit, char *const gn_shared, float *restrict out0, const float * in0)
 {
     const int t = threadIdx.x % 128;
     const int line = threadIdx.x / 128;
@@ -1166,10 +1181,10 @@ GN_INLINE void s27(const struct net &net, const int unit, char *const gn_shared,
     }
 }
 
-/*   29 matmul (160,16) float32  at test_cuda_text.py:23 letters/dense_1
+/*   29 matmul (160,16) float32  at test_cuda_text.py:24 letters/dense_1
  *        [arena+0x1c800 10,240 B] <- [arena+0x2800 4,480 B] (160,7), [param letters/dense_1/w] (7,16) strides (1,7)
  * tiles of 4 x 16 by 8, 4 ways */
-GN_INLINE void s29(const struct net &net, const int unit, char *const gn_shared, float *restrict out0, const float *restrict in0, const float *restrict in1)
+GN_INLINE void s29(const struct net &net, const int unit, char *const gn_shared, float *restrict out0, const float * in0, const float * in1)
 {
     const int tid = threadIdx.x;
     const int top = unit * 4, start = 0;
@@ -1285,7 +1300,7 @@ GN_INLINE void s29(const struct net &net, const int unit, char *const gn_shared,
     }
 }
 
-/*   30 copy (32,16) float32  at test_cuda_text.py:23 letters/lstm_1
+/*   30 copy (32,16) float32  at test_cuda_text.py:24 letters/lstm_1
  *        [arena+0x1f000 2,048 B] <- [constant 0] (32,16) strides (0,0)
  * 512 */
 GN_INLINE void s30(const struct net &net, const int unit, float *restrict out0)
@@ -1295,7 +1310,7 @@ GN_INLINE void s30(const struct net &net, const int unit, float *restrict out0)
     out0[e] = x0;
 }
 
-/*   31 copy (32,16) float32  at test_cuda_text.py:23 letters/lstm_1
+/*   31 copy (32,16) float32  at test_cuda_text.py:24 letters/lstm_1
  *        [arena+0x20000 2,048 B] <- [constant 0] (32,16) strides (0,0)
  * 512 */
 GN_INLINE void s31(const struct net &net, const int unit, float *restrict out0)
@@ -1305,10 +1320,10 @@ GN_INLINE void s31(const struct net &net, const int unit, float *restrict out0)
     out0[e] = x0;
 }
 
-/*   32 pack width=>2 (4096,) uint8  at test_cuda_text.py:23 letters/lstm_1
+/*   32 pack width=>2 (4096,) uint8  at test_cuda_text.py:24 letters/lstm_1
  *        [arena+0x21000 4,096 B] <- [param letters/lstm_1/wh] (64,16) strides (1,64)
  * panels of 2 */
-GN_INLINE void s32(const struct net &net, const int unit, uint8_t *restrict out0, const float *restrict in0)
+GN_INLINE void s32(const struct net &net, const int unit, uint8_t *restrict out0, const float * in0)
 {
 #pragma unroll
     for (int e = (int)unit * 1024 + threadIdx.x; e < (int)(unit + 1) * 1024; e += 256) {
@@ -1318,7 +1333,7 @@ GN_INLINE void s32(const struct net &net, const int unit, uint8_t *restrict out0
     }
 }
 
-/*   32 fused 5 x (32,16) float32  at test_cuda_text.py:23 letters/lstm_1
+/*   32 fused 5 x (32,16) float32  at test_cuda_text.py:24 letters/lstm_1
  *        out0 [arena+0x8000-8192*k1 2,048 B]
  *        out1 [arena+0x8040-8192*k1 2,048 B]
  *        out2 [arena+0x8080-8192*k1 2,048 B]
@@ -1341,7 +1356,7 @@ GN_INLINE void s32(const struct net &net, const int unit, uint8_t *restrict out0
  *        out3 = t0 * in3 * (in2 * (1 - in2))
  *        out4 = t1 * in8
  * 32 x 16 */
-GN_INLINE void s32_2(const struct net &net, const int unit, float *restrict out0, float *restrict out1, float *restrict out2, float *restrict out3, float *restrict out4, const float *restrict in0, const float *restrict in1, const float *restrict in2, const float *restrict in3, const float *restrict in5, const float *restrict in6, const float *restrict in7, const float *restrict in8, const float *restrict in9)
+GN_INLINE void s32_2(const struct net &net, const int unit, float *restrict out0, float *restrict out1, float *restrict out2, float *restrict out3, float *restrict out4, const float * in0, const float * in1, const float * in2, const float * in3, const float * in5, const float * in6, const float * in7, const float * in8, const float * in9)
 {
     const float x4 = c75[0];
     const int e = unit * 256 + (int)threadIdx.x;
@@ -1380,12 +1395,12 @@ GN_INLINE void s32_2(const struct net &net, const int unit, float *restrict out0
     out4[16 * i + j] = t5 * x9;
 }
 
-/*   33 matmul_packed width=>2 (32,16) float32  at test_cuda_text.py:23 letters/lstm_1
+/*   33 matmul_packed width=>2 (32,16) float32  at test_cuda_text.py:24 letters/lstm_1
  *        [arena+0x1f000+2048*((k1+1)%2) 2,048 B]
  *        <- [arena+0x8000-8192*k1 8,192 B] (32,64)
  *        <- [arena+0x21000 4,096 B] (4096,)
  * tiles of 16 x 2 by 64, 8 ways, panel on chip */
-GN_INLINE void s33(const struct net &net, const int unit, char *const gn_shared, char *const gn_resident, float *restrict out0, const float *restrict in0)
+GN_INLINE void s33(const struct net &net, const int unit, char *const gn_shared, char *const gn_resident, float *restrict out0, const float * in0)
 {
     const int tid = threadIdx.x;
     const int top = unit / 8 * 16, start = unit % 8 * 2;
@@ -1467,10 +1482,10 @@ GN_INLINE void s33(const struct net &net, const int unit, char *const gn_shared,
     }
 }
 
-/*   34 matmul (16,64) float32  at test_cuda_text.py:23 letters/lstm_1
+/*   34 matmul (16,64) float32  at test_cuda_text.py:24 letters/lstm_1
  *        [arena+0x10000 4,096 B] <- [arena+0xa000 10,240 B] (16,160) strides (1,16), [arena+0x0 40,960 B] (160,64)
  * tiles of 4 x 4 by 256, 16 ways */
-GN_INLINE void s34(const struct net &net, const int unit, char *const gn_shared, float *restrict out0, const float *restrict in0, const float *restrict in1)
+GN_INLINE void s34(const struct net &net, const int unit, char *const gn_shared, float *restrict out0, const float * in0, const float * in1)
 {
     const int tid = threadIdx.x;
     const int top = unit / 16 * 4, start = unit % 16 * 4;
@@ -1584,7 +1599,7 @@ GN_INLINE void s34(const struct net &net, const int unit, char *const gn_shared,
  *        out0 [arena+0x11700 4 B] <- in0 [arena+0x10000 4,096 B] (16,64)
  *        sum of square(in0)
  * 256 threads a line */
-GN_INLINE void s35(const struct net &net, const int unit, char *const gn_shared, float *restrict out0, const float *restrict in0)
+GN_INLINE void s35(const struct net &net, const int unit, char *const gn_shared, float *restrict out0, const float * in0)
 {
     const int t = threadIdx.x;
     float acc = 0;
@@ -1610,10 +1625,10 @@ GN_INLINE void s35(const struct net &net, const int unit, char *const gn_shared,
     }
 }
 
-/*   37 scatter_add rows=>7 (7,64) float32  at test_cuda_text.py:23 letters/lstm_1
+/*   37 scatter_add rows=>7 (7,64) float32  at test_cuda_text.py:24 letters/lstm_1
  *        [arena+0x11000 1,792 B] <- [arena+0x0 40,960 B] (5,32,64), [input ids] (5,32) strides (1,5)
  * 1 rows by 64 columns */
-GN_INLINE void s37(const struct net &net, const int unit, char *const gn_shared, float *restrict out0, const float *restrict in0, const int32_t *restrict in1)
+GN_INLINE void s37(const struct net &net, const int unit, char *const gn_shared, float *restrict out0, const float * in0, const int32_t * in1)
 {
     const int gn_step = 37;
     const int lane = threadIdx.x % 64, group = threadIdx.x / 64;
@@ -1705,10 +1720,10 @@ GN_INLINE void s37(const struct net &net, const int unit, char *const gn_shared,
     }
 }
 
-/*   38 sum axes=>(0,) (64,) float32  at test_cuda_text.py:23 letters/lstm_1
+/*   38 sum axes=>(0,) (64,) float32  at test_cuda_text.py:24 letters/lstm_1
  *        [arena+0x11c0 256 B] <- [arena+0x11000 1,792 B] (7,64)
  * 4 threads a line */
-GN_INLINE void s38(const struct net &net, const int unit, char *const gn_shared, float *restrict out0, const float *restrict in0)
+GN_INLINE void s38(const struct net &net, const int unit, char *const gn_shared, float *restrict out0, const float * in0)
 {
     const int t = threadIdx.x / 64;
     const int k = threadIdx.x % 64;
@@ -1728,7 +1743,7 @@ GN_INLINE void s38(const struct net &net, const int unit, char *const gn_shared,
  *        out0 [arena+0x12c0 4 B] <- in0 [arena+0x11c0 256 B] (64,)
  *        sum of square(in0)
  * 64 threads a line */
-GN_INLINE void s39(const struct net &net, const int unit, char *const gn_shared, float *restrict out0, const float *restrict in0)
+GN_INLINE void s39(const struct net &net, const int unit, char *const gn_shared, float *restrict out0, const float * in0)
 {
     const int t = threadIdx.x % 64;
     const int line = threadIdx.x / 64;
@@ -1752,10 +1767,10 @@ GN_INLINE void s39(const struct net &net, const int unit, char *const gn_shared,
     }
 }
 
-/*   41 matmul (16,64) float32  at test_cuda_text.py:23 letters/lstm_1
+/*   41 matmul (16,64) float32  at test_cuda_text.py:24 letters/lstm_1
  *        [arena+0x0 4,096 B] <- [param letters/embedding_1/w] (16,7) strides (1,16), [arena+0x11000 1,792 B] (7,64)
  * tiles of 4 x 16 by 8, 4 ways */
-GN_INLINE void s41(const struct net &net, const int unit, char *const gn_shared, float *restrict out0, const float *restrict in0, const float *restrict in1)
+GN_INLINE void s41(const struct net &net, const int unit, char *const gn_shared, float *restrict out0, const float * in0, const float * in1)
 {
     const int tid = threadIdx.x;
     const int top = unit / 4 * 4, start = unit % 4 * 16;
@@ -1877,7 +1892,7 @@ GN_INLINE void s41(const struct net &net, const int unit, char *const gn_shared,
  *        out0 [arena+0x1300 4 B] <- in0 [arena+0x0 4,096 B] (16,64)
  *        sum of square(in0)
  * 256 threads a line */
-GN_INLINE void s42(const struct net &net, const int unit, char *const gn_shared, float *restrict out0, const float *restrict in0)
+GN_INLINE void s42(const struct net &net, const int unit, char *const gn_shared, float *restrict out0, const float * in0)
 {
     const int t = threadIdx.x;
     float acc = 0;
@@ -1903,10 +1918,10 @@ GN_INLINE void s42(const struct net &net, const int unit, char *const gn_shared,
     }
 }
 
-/*   44 matmul (7,16) float32  at test_cuda_text.py:23 letters/lstm_1
+/*   44 matmul (7,16) float32  at test_cuda_text.py:24 letters/lstm_1
  *        [arena+0x1000 448 B] <- [arena+0x11000 1,792 B] (7,64), [param letters/lstm_1/wx] (64,16) strides (1,64)
  * tiles of 2 x 16 by 64, 8 ways */
-GN_INLINE void s44(const struct net &net, const int unit, char *const gn_shared, float *restrict out0, const float *restrict in0, const float *restrict in1)
+GN_INLINE void s44(const struct net &net, const int unit, char *const gn_shared, float *restrict out0, const float * in0, const float * in1)
 {
     const int tid = threadIdx.x;
     const int top = unit * 2, start = 0;
@@ -2040,7 +2055,7 @@ GN_INLINE void s44(const struct net &net, const int unit, char *const gn_shared,
  *        t1 = t0 + cast(in4, dtype=float64) + cast(in5, dtype=float64) + cast(sum, dtype=float64)
  *        out0 = cast(minimum(in6 / (sqrt(t1) + 1e-06), 1), dtype=float32)
  * 128 threads a line */
-GN_INLINE void s45(const struct net &net, const int unit, char *const gn_shared, float *restrict out0, const float *restrict in0, const float *restrict in1, const float *restrict in2, const float *restrict in3, const float *restrict in4, const float *restrict in5, const double *restrict in7)
+GN_INLINE void s45(const struct net &net, const int unit, char *const gn_shared, float *restrict out0, const float * in0, const float * in1, const float * in2, const float * in3, const float * in4, const float * in5, const double * in7)
 {
     const int t = threadIdx.x % 128;
     const int line = threadIdx.x / 128;
@@ -2086,10 +2101,10 @@ GN_INLINE void s45(const struct net &net, const int unit, char *const gn_shared,
     }
 }
 
-/*   48 fused () float32  at test_cuda_text.py:23 optimizer/letters/dense_1
+/*   48 fused () float32  at test_cuda_text.py:24 optimizer/letters/dense_1
  *        out0 [arena+0x12c0 4 B] <- in0 [hyper optimizer/beta1] ()
  *        out0 = cast(1 - in0, dtype=float32) */
-GN_INLINE void s48(const struct net &net, const int unit, float *restrict out0, const double *restrict in1)
+GN_INLINE void s48(const struct net &net, const int unit, float *restrict out0, const double * in1)
 {
     const double x0 = c57[0];
     const double x1 = in1[0];
@@ -2101,9 +2116,9 @@ GN_INLINE void s48(const struct net &net, const int unit, float *restrict out0, 
     }
 }
 
-/*   49 cast () float32  at test_cuda_text.py:23 optimizer/letters/dense_1
+/*   49 cast () float32  at test_cuda_text.py:24 optimizer/letters/dense_1
  *        [arena+0x1300 4 B] <- [hyper optimizer/beta2] () */
-GN_INLINE void s49(const struct net &net, const int unit, float *restrict out0, const double *restrict in0)
+GN_INLINE void s49(const struct net &net, const int unit, float *restrict out0, const double * in0)
 {
     const double x0 = in0[0];
     const float y0 = (float)x0;
@@ -2113,10 +2128,10 @@ GN_INLINE void s49(const struct net &net, const int unit, float *restrict out0, 
     }
 }
 
-/*   50 fused () float32  at test_cuda_text.py:23 optimizer/letters/dense_1
+/*   50 fused () float32  at test_cuda_text.py:24 optimizer/letters/dense_1
  *        out0 [arena+0x1380 4 B] <- in0 [hyper optimizer/beta2] ()
  *        out0 = cast(1 - in0, dtype=float32) */
-GN_INLINE void s50(const struct net &net, const int unit, float *restrict out0, const double *restrict in1)
+GN_INLINE void s50(const struct net &net, const int unit, float *restrict out0, const double * in1)
 {
     const double x0 = c57[0];
     const double x1 = in1[0];
@@ -2128,9 +2143,9 @@ GN_INLINE void s50(const struct net &net, const int unit, float *restrict out0, 
     }
 }
 
-/*   51 cast () float32  at test_cuda_text.py:23 optimizer/letters/dense_1
+/*   51 cast () float32  at test_cuda_text.py:24 optimizer/letters/dense_1
  *        [arena+0x13c0 4 B] <- [hyper optimizer/eps] () */
-GN_INLINE void s51(const struct net &net, const int unit, float *restrict out0, const double *restrict in0)
+GN_INLINE void s51(const struct net &net, const int unit, float *restrict out0, const double * in0)
 {
     const double x0 = in0[0];
     const float y0 = (float)x0;
@@ -2154,14 +2169,14 @@ GN_INLINE void s51(const struct net &net, const int unit, float *restrict out0, 
  *        out0 = in0 * in1 + in4 * t0
  *        out1 = in5 * in6 + in7 * square(t0)
  *        out2 = in11 - in10 * (out0 / (sqrt(out1) * in8 + in9))
- *        (7,) out0 [slot m/letters/dense_1/b], out1 [slot v/letters/dense_1/b], out2 [param letters/dense_1/b] <- in2 [arena+0x221c0 28 B]  at test_cuda_text.py:23 optimizer/letters/dense_1
- *        (16,7) out0 [slot m/letters/dense_1/w], out1 [slot v/letters/dense_1/w], out2 [param letters/dense_1/w] <- in2 [arena+0x22000 448 B]  at test_cuda_text.py:23 optimizer/letters/dense_1
- *        (16,64) out0 [slot m/letters/lstm_1/wh], out1 [slot v/letters/lstm_1/wh], out2 [param letters/lstm_1/wh] <- in2 [arena+0x10000 4,096 B]  at test_cuda_text.py:23 optimizer/letters/lstm_1
- *        (64,) out0 [slot m/letters/lstm_1/b], out1 [slot v/letters/lstm_1/b], out2 [param letters/lstm_1/b] <- in2 [arena+0x11c0 256 B]  at test_cuda_text.py:23 optimizer/letters/lstm_1
- *        (16,64) out0 [slot m/letters/lstm_1/wx], out1 [slot v/letters/lstm_1/wx], out2 [param letters/lstm_1/wx] <- in2 [arena+0x0 4,096 B]  at test_cuda_text.py:23 optimizer/letters/lstm_1
- *        (7,16) out0 [slot m/letters/embedding_1/w], out1 [slot v/letters/embedding_1/w], out2 [param letters/embedding_1/w] <- in2 [arena+0x1000 448 B]  at test_cuda_text.py:22 optimizer/letters/embedding_1
+ *        (7,) out0 [slot m/letters/dense_1/b], out1 [slot v/letters/dense_1/b], out2 [param letters/dense_1/b] <- in2 [arena+0x221c0 28 B]  at test_cuda_text.py:24 optimizer/letters/dense_1
+ *        (16,7) out0 [slot m/letters/dense_1/w], out1 [slot v/letters/dense_1/w], out2 [param letters/dense_1/w] <- in2 [arena+0x22000 448 B]  at test_cuda_text.py:24 optimizer/letters/dense_1
+ *        (16,64) out0 [slot m/letters/lstm_1/wh], out1 [slot v/letters/lstm_1/wh], out2 [param letters/lstm_1/wh] <- in2 [arena+0x10000 4,096 B]  at test_cuda_text.py:24 optimizer/letters/lstm_1
+ *        (64,) out0 [slot m/letters/lstm_1/b], out1 [slot v/letters/lstm_1/b], out2 [param letters/lstm_1/b] <- in2 [arena+0x11c0 256 B]  at test_cuda_text.py:24 optimizer/letters/lstm_1
+ *        (16,64) out0 [slot m/letters/lstm_1/wx], out1 [slot v/letters/lstm_1/wx], out2 [param letters/lstm_1/wx] <- in2 [arena+0x0 4,096 B]  at test_cuda_text.py:24 optimizer/letters/lstm_1
+ *        (7,16) out0 [slot m/letters/embedding_1/w], out1 [slot v/letters/embedding_1/w], out2 [param letters/embedding_1/w] <- in2 [arena+0x1000 448 B]  at test_cuda_text.py:23 optimizer/letters/embedding_1
  * 2343 in 6 arrays */
-GN_INLINE void s57(const struct net &net, const int unit, const float *restrict in0, const float *restrict in3, const float *restrict in4, const float *restrict in5, const float *restrict in7, const float *restrict in8, const float *restrict in9, const float *restrict in10)
+GN_INLINE void s57(const struct net &net, const int unit, const float * in0, const float * in3, const float * in4, const float * in5, const float * in7, const float * in8, const float * in9, const float * in10)
 {
     char *const A = net.A;
     char *const *const H = net.H;
@@ -2185,17 +2200,17 @@ GN_INLINE void s57(const struct net &net, const int unit, const float *restrict 
             if (unit < 2) {
                 first = 1; size = 112; out0 = (float *)(H[18]); out1 = (float *)(H[19]); out2 = (float *)(H[7]); in2 = (const float *)(A + 0x22000);
             } else {
-                first = 2; size = 1024; out0 = (float *)(H[20]); out1 = (float *)(H[21]); out2 = (float *)(H[3]); in2 = (const float *)(A + 0x10000);
+                first = 2; size = 1024; out0 = (float *)(H[20]); out1 = (float *)(H[21]); out2 = (float *)(H[6]); in2 = (const float *)(A + 0x10000);
             }
         }
     } else {
         if (unit < 7) {
-            first = 6; size = 64; out0 = (float *)(H[22]); out1 = (float *)(H[23]); out2 = (float *)(H[6]); in2 = (const float *)(A + 0x11c0);
+            first = 6; size = 64; out0 = (float *)(H[22]); out1 = (float *)(H[23]); out2 = (float *)(H[5]); in2 = (const float *)(A + 0x11c0);
         } else {
             if (unit < 11) {
-                first = 7; size = 1024; out0 = (float *)(H[24]); out1 = (float *)(H[25]); out2 = (float *)(H[5]); in2 = (const float *)(A + 0x0);
+                first = 7; size = 1024; out0 = (float *)(H[24]); out1 = (float *)(H[25]); out2 = (float *)(H[4]); in2 = (const float *)(A + 0x0);
             } else {
-                first = 11; size = 112; out0 = (float *)(H[26]); out1 = (float *)(H[27]); out2 = (float *)(H[4]); in2 = (const float *)(A + 0x1000);
+                first = 11; size = 112; out0 = (float *)(H[26]); out1 = (float *)(H[27]); out2 = (float *)(H[3]); in2 = (const float *)(A + 0x1000);
             }
         }
     }
@@ -2225,20 +2240,20 @@ GN_INLINE void s57(const struct net &net, const int unit, const float *restrict 
     }
 }
 
-/*   58 copy (32,16) float32  at test_cuda_text.py:23 letters/lstm_1
+/*   58 copy (32,16) float32  at test_cuda_text.py:24 letters/lstm_1
  *        [state letters/lstm_1/h] <- [arena+0xc800 2,048 B] (32,16)
  * 512 */
-GN_INLINE void s58(const struct net &net, const int unit, float *restrict out0, const float *restrict in0)
+GN_INLINE void s58(const struct net &net, const int unit, float *restrict out0, const float * in0)
 {
     const int e = unit * 256 + (int)threadIdx.x;
     const float x0 = in0[e];
     out0[e] = x0;
 }
 
-/*   59 copy (32,16) float32  at test_cuda_text.py:23 letters/lstm_1
+/*   59 copy (32,16) float32  at test_cuda_text.py:24 letters/lstm_1
  *        [state letters/lstm_1/c] <- [arena+0xf800 2,048 B] (32,16)
  * 512 */
-GN_INLINE void s59(const struct net &net, const int unit, float *restrict out0, const float *restrict in0)
+GN_INLINE void s59(const struct net &net, const int unit, float *restrict out0, const float * in0)
 {
     const int e = unit * 256 + (int)threadIdx.x;
     const float x0 = in0[e];
@@ -2260,55 +2275,61 @@ extern "C" __global__ void __launch_bounds__(THREADS) step_0_32(const __grid_con
     char *const A = net.A;
     char *const *const H = net.H;
     GN_SHARED(1280);
-    for (int unit = blockIdx.x; unit < 19; unit += gridDim.x) {
+    for (int unit = blockIdx.x; unit < 17; unit += gridDim.x) {
         if (unit < 8) {
-            s0(net, unit, gn_shared, (float *)(A + 0x3000), (const float *)(H[4]), (const float *)(H[5]), (const float *)(H[6]));
+            s0(net, unit, gn_shared, (float *)(A + 0xa000), (const float *)(H[3]), (const float *)(H[4]), (const float *)(H[5]));
         }
         else if (unit < 10) {
-            s2(net, unit - 8, (float *)(A + 0xa000), (const float *)(H[1]));
+            s4(net, unit - 8, (float *)(A + 0xd000), (const float *)(H[2]));
+        }
+        else if (unit < 11) {
+            s5(net, unit - 10, (uint8_t *)(A + 0x1c800), (const float *)(H[6]));
         }
         else if (unit < 12) {
-            s3(net, unit - 10, (float *)(A + 0xd000), (const float *)(H[2]));
-        }
-        else if (unit < 13) {
-            s4(net, unit - 12, (uint8_t *)(A + 0x2000), (const float *)(H[3]));
+            s19(net, unit - 11, (float *)(A + 0x222c0), (const double *)(H[11]));
         }
         else if (unit < 14) {
-            s19(net, unit - 13, (float *)(A + 0x222c0), (const double *)(H[11]));
+            s30(net, unit - 12, (float *)(A + 0x1f000));
         }
         else if (unit < 16) {
-            s30(net, unit - 14, (float *)(A + 0x1f000));
-        }
-        else if (unit < 18) {
-            s31(net, unit - 16, (float *)(A + 0x20000));
+            s31(net, unit - 14, (float *)(A + 0x20000));
         }
         else {
-            s32(net, unit - 18, (uint8_t *)(A + 0x21000), (const float *)(H[3]));
+            s32(net, unit - 16, (uint8_t *)(A + 0x21000), (const float *)(H[6]));
         }
-        if (unit + gridDim.x < 19)
+        if (unit + gridDim.x < 17)
             __syncthreads();
     }
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) run_4_2_5(const __grid_constant__ struct net net)
+extern "C" __global__ void __launch_bounds__(THREADS) step_2_3(const __grid_constant__ struct net net)
 {
     char *const A = net.A;
     char *const *const H = net.H;
+    for (int unit = blockIdx.x; unit < 40; unit += gridDim.x) {
+        s2(net, unit, (float *)(A + 0x0), (const float *)(A + 0xa000), (const int32_t *)(H[0]));
+    }
+    if (gn_last(net.barrier)) {
+        s3(net, 0, (float *)(A + 0xa000), (const float *)(H[1]));
+        __syncthreads();
+        s3(net, 1, (float *)(A + 0xa000), (const float *)(H[1]));
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS) run_5_2(const __grid_constant__ struct net net)
+{
+    char *const A = net.A;
     GN_SHARED(1536);
     if (gridDim.x >= 32 && blockIdx.x < 32)
-        s5_load(net, blockIdx.x, gn_shared + 1280, (const uint8_t *)(A + 0x2000));
+        s5_2_load(net, blockIdx.x, gn_shared + 1280, (const uint8_t *)(A + 0x1c800));
     __syncthreads();
     for (int k0 = 0; k0 < 5; ++k0) {
-        for (int unit = blockIdx.x; unit < 8; unit += gridDim.x) {
-            s4_2(net, unit, (float *)(A + 0x0), (const float *)(A + 0x3000), (const int32_t *)(H[0] + k0 * 4));
-        }
-        gn_meet(net.barrier);
         for (int unit = blockIdx.x; unit < 32; unit += gridDim.x) {
             if (gridDim.x < 32) {
-                s5_load(net, unit, gn_shared + 1280, (const uint8_t *)(A + 0x2000));
+                s5_2_load(net, unit, gn_shared + 1280, (const uint8_t *)(A + 0x1c800));
                 __syncthreads();
             }
-            s5(net, unit, gn_shared, gn_shared + 1280, (float *)(A + 0x10000 + k0 * 2048), (float *)(A + 0x1a000 + k0 * 2048), (float *)(A + 0x15000 + k0 * 2048), (float *)(A + 0x17800 + k0 * 2048), (float *)(A + 0xd000 + (k0 + 1) * 2048), (float *)(A + 0x12800 + k0 * 2048), (float *)(A + 0xa000 + (k0 + 1) * 2048), (const float *)(A + 0xa000 + k0 * 2048), (const float *)(A + 0xd000 + k0 * 2048), (const float *)(A + 0x0), (const float *)(A + 0x40), (const float *)(A + 0x80), (const float *)(A + 0xc0));
+            s5_2(net, unit, gn_shared, gn_shared + 1280, (float *)(A + 0x10000 + k0 * 2048), (float *)(A + 0x1a000 + k0 * 2048), (float *)(A + 0x15000 + k0 * 2048), (float *)(A + 0x17800 + k0 * 2048), (float *)(A + 0xd000 + (k0 + 1) * 2048), (float *)(A + 0x12800 + k0 * 2048), (float *)(A + 0xa000 + (k0 + 1) * 2048), (const float *)(A + 0xa000 + k0 * 2048), (const float *)(A + 0xd000 + k0 * 2048), (const float *)(A + 0x0 + k0 * 8192), (const float *)(A + 0x40 + k0 * 8192), (const float *)(A + 0x80 + k0 * 8192), (const float *)(A + 0xc0 + k0 * 8192));
             __syncthreads();
         }
         if (k0 < 4)
@@ -2316,7 +2337,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) run_4_2_5(const __grid_con
     }
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) step_8_11(const __grid_constant__ struct net net)
+extern "C" __global__ void __launch_bounds__(THREADS) step_8_11_12_18(const __grid_constant__ struct net net)
 {
     char *const A = net.A;
     char *const *const H = net.H;
@@ -2331,20 +2352,11 @@ extern "C" __global__ void __launch_bounds__(THREADS) step_8_11(const __grid_con
         if (unit + gridDim.x < 33)
             __syncthreads();
     }
-}
-
-extern "C" __global__ void __launch_bounds__(THREADS) step_12_18(const __grid_constant__ struct net net)
-{
-    char *const A = net.A;
-    char *const *const H = net.H;
-    for (int unit = blockIdx.x; unit < 2; unit += gridDim.x) {
-        if (unit < 1) {
-            s12(net, unit, (float *)(A + 0x280), (float *)(A + 0x2800), (const float *)(H[8]), (const int32_t *)(A + 0x0));
-        }
-        else {
-            if (!gn_failed(net)) {
-                s18(net, unit - 1, (int32_t *)(H[10]), (float *)(A + 0x22240), (float *)(A + 0x22280), (const double *)(H[11]), (const double *)(H[12]), (const double *)(H[13]));
-            }
+    if (gn_last(net.barrier)) {
+        s12(net, 0, (float *)(A + 0x280), (float *)(A + 0x2800), (const float *)(H[8]), (const int32_t *)(A + 0x0));
+        __syncthreads();
+        if (!gn_failed(net)) {
+            s18(net, 0, (int32_t *)(H[10]), (float *)(A + 0x22240), (float *)(A + 0x22280), (const double *)(H[11]), (const double *)(H[12]), (const double *)(H[13]));
         }
     }
 }
@@ -2382,7 +2394,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) step_23_25(const __grid_co
     }
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) step_26(const __grid_constant__ struct net net)
+extern "C" __global__ void __launch_bounds__(THREADS) step_26_27(const __grid_constant__ struct net net)
 {
     char *const A = net.A;
     GN_SHARED(12288);
@@ -2391,16 +2403,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) step_26(const __grid_const
         if (unit + gridDim.x < 8)
             __syncthreads();
     }
-}
-
-extern "C" __global__ void __launch_bounds__(THREADS) step_27(const __grid_constant__ struct net net)
-{
-    char *const A = net.A;
-    GN_SHARED(32);
-    for (int unit = blockIdx.x; unit < 1; unit += gridDim.x) {
-        s27(net, unit, gn_shared, (float *)(A + 0x22340), (const float *)(A + 0x22000));
-        if (unit + gridDim.x < 1)
-            __syncthreads();
+    if (gn_last(net.barrier)) {
+        s27(net, 0, gn_shared, (float *)(A + 0x22340), (const float *)(A + 0x22000));
     }
 }
 
@@ -2446,7 +2450,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) step_34_37(const __grid_co
     }
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) step_35__end(const __grid_constant__ struct net net)
+extern "C" __global__ void __launch_bounds__(THREADS) step_35_49(const __grid_constant__ struct net net)
 {
     char *const A = net.A;
     char *const *const H = net.H;
@@ -2459,10 +2463,10 @@ extern "C" __global__ void __launch_bounds__(THREADS) step_35__end(const __grid_
             s38(net, unit - 1, gn_shared, (float *)(A + 0x11c0), (const float *)(A + 0x11000));
         }
         else if (unit < 18) {
-            s41(net, unit - 2, gn_shared, (float *)(A + 0x0), (const float *)(H[4]), (const float *)(A + 0x11000));
+            s41(net, unit - 2, gn_shared, (float *)(A + 0x0), (const float *)(H[3]), (const float *)(A + 0x11000));
         }
         else if (unit < 22) {
-            s44(net, unit - 18, gn_shared, (float *)(A + 0x1000), (const float *)(A + 0x11000), (const float *)(H[5]));
+            s44(net, unit - 18, gn_shared, (float *)(A + 0x1000), (const float *)(A + 0x11000), (const float *)(H[4]));
         }
         else if (unit < 23) {
             s50(net, unit - 22, (float *)(A + 0x1380), (const double *)(H[13]));
@@ -2486,47 +2490,16 @@ extern "C" __global__ void __launch_bounds__(THREADS) step_35__end(const __grid_
         if (unit + gridDim.x < 29)
             __syncthreads();
     }
-}
-
-extern "C" __global__ void __launch_bounds__(THREADS) step_39_42(const __grid_constant__ struct net net)
-{
-    char *const A = net.A;
-    GN_SHARED(32);
-    for (int unit = blockIdx.x; unit < 2; unit += gridDim.x) {
-        if (unit < 1) {
-            s39(net, unit, gn_shared, (float *)(A + 0x12c0), (const float *)(A + 0x11c0));
-        }
-        else {
-            s42(net, unit - 1, gn_shared, (float *)(A + 0x1300), (const float *)(A + 0x0));
-        }
-        if (unit + gridDim.x < 2)
-            __syncthreads();
-    }
-}
-
-extern "C" __global__ void __launch_bounds__(THREADS) step_45(const __grid_constant__ struct net net)
-{
-    char *const A = net.A;
-    char *const *const H = net.H;
-    GN_SHARED(32);
-    for (int unit = blockIdx.x; unit < 1; unit += gridDim.x) {
-        s45(net, unit, gn_shared, (float *)(A + 0x1340), (const float *)(A + 0x1000), (const float *)(A + 0x22300), (const float *)(A + 0x22340), (const float *)(A + 0x11700), (const float *)(A + 0x12c0), (const float *)(A + 0x1300), (const double *)(H[15]));
-        if (unit + gridDim.x < 1)
-            __syncthreads();
-    }
-}
-
-extern "C" __global__ void __launch_bounds__(THREADS) step_48_49(const __grid_constant__ struct net net)
-{
-    char *const A = net.A;
-    char *const *const H = net.H;
-    for (int unit = blockIdx.x; unit < 2; unit += gridDim.x) {
-        if (unit < 1) {
-            s48(net, unit, (float *)(A + 0x12c0), (const double *)(H[11]));
-        }
-        else {
-            s49(net, unit - 1, (float *)(A + 0x1300), (const double *)(H[13]));
-        }
+    if (gn_last(net.barrier)) {
+        s39(net, 0, gn_shared, (float *)(A + 0x12c0), (const float *)(A + 0x11c0));
+        __syncthreads();
+        s42(net, 0, gn_shared, (float *)(A + 0x1300), (const float *)(A + 0x0));
+        __syncthreads();
+        s45(net, 0, gn_shared, (float *)(A + 0x1340), (const float *)(A + 0x1000), (const float *)(A + 0x22300), (const float *)(A + 0x22340), (const float *)(A + 0x11700), (const float *)(A + 0x12c0), (const float *)(A + 0x1300), (const double *)(H[15]));
+        __syncthreads();
+        s48(net, 0, (float *)(A + 0x12c0), (const double *)(H[11]));
+        __syncthreads();
+        s49(net, 0, (float *)(A + 0x1300), (const double *)(H[13]));
     }
 }
 

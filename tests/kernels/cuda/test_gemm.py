@@ -166,6 +166,21 @@ def test_operands_off_a_boundary_of_16_bytes_are_read_all_the_same(run_cases):
     assert_product(*triples[0])
 
 
+def test_rows_that_begin_off_a_boundary_or_end_inside_a_run_are_read_one_by_one(run_cases):
+    """A pitch that is no multiple of 4, and terms or columns that are none in a larger matrix full of NaN."""
+    triples = []
+    for pitch, k, n in ((66, 64, 64), (68, 62, 62)):
+        rooms = [np.full((rows, pitch), np.nan, "f4") for rows in (33, k)]
+        assert all(room.ctypes.data % 16 == 0 for room in rooms)
+        for room, columns in zip(rooms, (k, n), strict=True):
+            room[:, :columns] = random((len(room), columns))
+        left, right = rooms[0][:, :k], rooms[1][:, :n]
+        triples += [fresh(left, right), fresh(right.T, left.T)]
+    products(run_cases, triples)
+    for triple in triples:
+        assert_product(*triple)
+
+
 def test_integers_are_exact_and_wrap(run_cases):
     """As in NumPy, for every width, signed or not."""
     rng = np.random.default_rng(1)
@@ -355,3 +370,14 @@ def test_planted_faults_are_found(run_cases, tiled, fault):
     run([phase.body for phase in phases])
     with pytest.raises(AssertionError):
         run([phase.body.replace(right_text, wrong) for phase in phases])
+
+
+def test_threads_without_a_line_of_the_tile_load_nothing(tiled):
+    """Where sides are no powers of two, some threads have none, though no tile is cut off."""
+    tiled(*TILES["odd sides"])
+    views = [view("out0", (28, 24)), view("in0", (28, 64)), view("in1", (64, 24))]
+    (phase,) = gemm.matmul(views[:1], views[1:], {}, Job())
+    assert "left_in[q] = line < 28;" in phase.body
+    assert "right_in[q] = line < 24;" in phase.body
+    assert "left_in[q], left_whole);" in phase.body
+    assert "right_in[q], right_whole);" in phase.body
