@@ -205,12 +205,14 @@ def ending(results: Sequence[Result], running: Sequence[Running], settings: Sett
             if settings.kernels:
                 tell(f"{results[0].case.name}: {row.name}: a profile")
                 rows[-1].kernels = process.ask("kernels", limit)["kernels"]
-            peak = process.ask("end", limit)["peak_bytes"] / 1e6
+            end = process.ask("end", limit)
         except WorkerError as error:  # what was measured before stands
             note(rows[-1], str(error))
             continue
         for other in rows:
-            other.memory_mb = peak
+            other.memory_mb = end["peak_bytes"] / 1e6
+            for text in end["notes"]:
+                note(other, text)
 
 
 def compile_times(case: Case, entries: Sequence[Entry], settings: Settings, tell: Tell) -> list[Result]:
@@ -262,8 +264,6 @@ def load(process: Process, row: Row, case: Case, file: Path, settings: Settings)
     row.import_s, row.compile_s = answer["import_s"], answer["compile_s"]
     row.before_mb = answer["before_bytes"] / 1e6
     row.versions, row.facts = answer["versions"], answer["facts"]
-    for text in row.facts.pop("notes", []):
-        note(row, text)
 
 
 @contextlib.contextmanager

@@ -80,10 +80,11 @@ def title(result: Result) -> str:
     floor = result.floor
     if floor is None:
         return text
-    flops = f"{floor['flops'] / 1e6:.4g} MFLOP take {number(floor['compute_ms'])}"
-    nbytes = f"{floor['bytes'] / 1e6:.3g} MB take {number(floor['memory_ms'])}"
-    launch = f", a launch takes {number(floor['launch_ms'])}" if "launch_ms" in floor else ""
-    return f"{text}; floor {number(floor['floor_ms'])} ms ({flops}, {nbytes}{launch})"
+    unit, times = ("us", 1e3) if result.device == "cuda" else ("ms", 1.0)
+    least, compute, memory = (number(floor[f"{what}_ms"] * times) for what in ("floor", "compute", "memory"))
+    taken = f"{floor['flops'] / 1e6:.4g} MFLOP take {compute}, {floor['bytes'] / 1e6:.3g} MB take {memory}"
+    launch = f", a launch takes {number(floor['launch_ms'] * times)}" if "launch_ms" in floor else ""
+    return f"{text}; floor {least} {unit} ({taken}{launch})"
 
 
 def remarks(result: Result) -> Iterator[str]:

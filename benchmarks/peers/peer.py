@@ -48,8 +48,12 @@ class Peer:
         return np.asarray(result)
 
     def facts(self) -> dict[str, Any]:
-        """What else is worth keeping: graphnet tells its backend and the cost of its graph. ``notes`` are shown."""
+        """What else is worth keeping: graphnet tells its backend and the cost of its graph."""
         return {}
+
+    def notes(self) -> list[str]:
+        """What a reader should know of the times that were measured."""
+        return []
 
     def kernels(self, *batch: np.ndarray) -> list[dict[str, Any]]:
         """Seconds, FLOPs and bytes of each part of a step, where the library tells them."""

@@ -54,6 +54,10 @@ class Jitted(Peer):
         super().__init__(case, params, threads, device)
         if device == "cuda":
             jax.config.update("jax_default_matmul_precision", "highest")
+            try:
+                jax.devices("cuda")
+            except (AssertionError, RuntimeError) as error:  # without its plugin JAX only asserts
+                raise RuntimeError(f"JAX finds no GPU: {error}") from None
         learned = {name: jnp.array(p) for name, p in params.items()}
         zeros = [{name: jnp.zeros_like(p) for name, p in learned.items()} for _ in range(2 * case.adam)]
         states = [tuple(jnp.zeros((case.batch, units)) for _ in range(2)) for units in case.hidden]

@@ -215,7 +215,8 @@ class Compiled(Eager):
         self.values = {name: p.detach() for name, p in self.module.named_parameters()}
         self.slots = [{n: torch.zeros_like(p) for n, p in self.values.items()} for _ in range(2 * case.adam)]
         self.count = torch.zeros((), device=device)
-        if mode is not None:
+        self.graphed = mode is not None
+        if self.graphed:
             lasting = [self.count, *self.values.values(), *(p for slot in self.slots for p in slot.values())]
             for t in (*lasting, *(part for state in self.states for part in state)):
                 torch._dynamo.mark_static_address(t)
@@ -268,9 +269,9 @@ class Compiled(Eager):
     def outputs(self, x: Tensor) -> Tensor:
         return self.inference(self.values, self.states, x)
 
-    def facts(self) -> dict[str, Any]:
-        skipped = torch._dynamo.utils.counters["inductor"]["cudagraph_skips"]
-        return {"notes": ["without CUDA graphs"]} if skipped else {}
+    def notes(self) -> list[str]:
+        skipped = self.graphed and torch._dynamo.utils.counters["inductor"]["cudagraph_skips"]
+        return ["without CUDA graphs"] if skipped else []
 
 
 def put_back(states: Sequence[State], after: Sequence[State]) -> None:

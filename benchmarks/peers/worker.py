@@ -9,7 +9,7 @@ blocks in a read, so that whoever measures in the meantime has the cores for its
     {"do": "round", "seconds": s, "least": n, "feed": f, "lead": l}
                                               one measured round: median, least and largest time of a step
     {"do": "kernels"}                         seconds, FLOPs and bytes of each part of a step, if the library tells
-    {"do": "end"}                             peak memory; the process ends
+    {"do": "end"}                             peak memory, notes; the process ends
 
 A feed is one of cases.FEEDS. Steps whose results are read are timed one by one (short ones in groups); others in
 runs from one moment at which the device has nothing left to do to the next, so that all that was started counts.
@@ -145,8 +145,8 @@ class Worker:
         return {"kernels": self.peer.kernels(*self.pool[0])}
 
     def end(self, request: Mapping[str, Any]) -> Reply:
-        """The largest memory the process ever held."""
-        return {"peak_bytes": peak_memory()}
+        """The largest memory the process ever held, and what is to be known of its times."""
+        return {"peak_bytes": peak_memory(), "notes": self.peer.notes()}
 
 
 def size(output: Any) -> float:
