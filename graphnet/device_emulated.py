@@ -18,6 +18,9 @@ from graphnet.kernels.cuda import emulator
 from graphnet.kernels.cuda.emulator import Emulated, Order
 from graphnet.tensor import user_where
 
+RESIDENT = 8
+"""Blocks that the emulated GPU holds at once: cooperative kernels get no more."""
+
 
 class EmulatedDevice:
     """Runs CUDA text on the CPU; see ``graphnet.device.Device``.
@@ -118,7 +121,8 @@ class EmulatedDevice:
     def _bound(self, one: Work) -> Callable[[], None]:
         if isinstance(one, Product):
             return lambda: _multiply(one)
-        grid = one.grid if self.grid is None else min(one.grid, self.grid)
+        most = self.grid or (RESIDENT if one.cooperative else one.grid)
+        grid = min(one.grid, most)
         return lambda: self._start(one, grid)
 
     def _start(self, call: Call, grid: int) -> None:

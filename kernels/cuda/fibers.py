@@ -232,10 +232,14 @@ static void prepare(struct fiber *f)
     idle = f;
 }
 
+/* a stack is two memory maps, of which Linux gives a process 65,530: the rest are for those who are not emulated */
+enum { MOST_FIBERS = 24000 };
+
 static int more_fibers(void)
 {
-    struct fiber *f = calloc(1, sizeof *f);
-    char *memory = mmap(NULL, STACK + GUARD, PROT_NONE, MAP_PRIVATE | MAP_ANON | MAP_NORESERVE, -1, 0);
+    static int count;
+    struct fiber *f = count < MOST_FIBERS ? calloc(1, sizeof *f) : NULL;
+    char *memory = f ? mmap(NULL, STACK + GUARD, PROT_NONE, MAP_PRIVATE | MAP_ANON | MAP_NORESERVE, -1, 0) : MAP_FAILED;
     if (!f || memory == MAP_FAILED || mprotect(memory + GUARD, STACK, PROT_READ | PROT_WRITE)) {
         free(f);
         if (memory != MAP_FAILED)
@@ -243,6 +247,7 @@ static int more_fibers(void)
         say("no memory for the stacks of so many threads");
         return 0;
     }
+    ++count;
     f->stack = memory + GUARD;
     f->next = fibers;
     fibers = f;

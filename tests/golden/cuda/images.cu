@@ -219,7 +219,7 @@ GN_INLINE void s0(const struct net &net, const int unit, char *const gn_shared, 
     }
     float right_next[1];
     const int group = tid / 64;
-    const int row = tid / 64 % 1 * 4 + tid / 8 % 4, column = tid / 32 % 2 * 8 + tid % 8;
+    const int row = tid / 8 % 4, column = tid / 32 % 2 * 8 + tid % 8;
     float sum[1][1] = {};
     {
         const int slot = 255 - tid;
@@ -245,10 +245,11 @@ GN_INLINE void s0(const struct net &net, const int unit, char *const gn_shared, 
     for (int p = 0; p < 1; ++p) {
         const int slot = right_term + p * 16;
         const int k = 0 + slot;
-        const int right_depth = right_table[slot];
+        int right_entry[1];
+        right_entry[0] = right_table[slot];
         #pragma unroll
         for (int q = 0; q < 1; ++q) {
-            right_next[q] = k < 9 ? *(in0 + (right_at[q] + right_depth)) : 0;
+            right_next[q] = k < 9 ? *(in0 + (right_at[q] + right_entry[0])) : 0;
         }
     }
 #pragma unroll
@@ -1034,31 +1035,33 @@ GN_INLINE void s26(const struct net &net, const int unit, char *const gn_shared,
     for (int p = 0; p < 1; ++p) {
         const int slot = left_term + p * 256;
         const int k = 0 + slot;
-        const int left_depth = left_table[slot];
+        int left_entry[1];
+        left_entry[0] = left_table[slot];
         #pragma unroll
         for (int q = 0; q < 1; ++q) {
-            gn_fetch<4>(&left_next[q * 4], in1 + (left_at[q] + left_depth), left_in[q] && k < 288, left_whole);
+            gn_fetch<4>(&left_next[q * 4], in1 + (left_at[q] + left_entry[0]), left_in[q] && k < 288, left_whole);
         }
     }
 #pragma unroll
     for (int p = 0; p < 4; ++p) {
         const int slot = right_term + p * 64;
         const int k = 0 + slot;
-        const int right_depth = right_table[slot];
+        int right_entry[1];
+        right_entry[0] = right_table[slot];
         #pragma unroll
         for (int q = 0; q < 1; ++q) {
-            right_next[p] = right_in[q] && k < 288 ? *(in0 + (right_at[q] + right_depth)) : 0;
+            right_next[p] = right_in[q] && k < 288 ? *(in0 + (right_at[q] + right_entry[0])) : 0;
         }
     }
     {
         const int slot = tid;
         const int k = 256 + slot;
-        left_table[1 * 256 + slot] = (k / 36) * 108 + (k % 36);
+        left_table[(1 * 256 + slot)] = (k / 36) * 108 + (k % 36);
     }
     {
         const int slot = 255 - tid;
         const int k = 256 + slot;
-        right_table[1 * 256 + slot] = (k / 36) * 64 + ((k / 6 % 6)) * 8 + ((k % 6));
+        right_table[(1 * 256 + slot)] = (k / 36) * 64 + ((k / 6 % 6)) * 8 + ((k % 6));
     }
 #pragma unroll
     for (int p = 0; p < 1; ++p) {
@@ -1088,32 +1091,34 @@ GN_INLINE void s26(const struct net &net, const int unit, char *const gn_shared,
             for (int p = 0; p < 1; ++p) {
                 const int slot = left_term + p * 256;
                 const int k = at + 256 + slot;
-                const int left_depth = left_table[(1 - now) * 256 + slot];
+                int left_entry[1];
+                left_entry[0] = left_table[((1 - now) * 256 + slot)];
                 #pragma unroll
                 for (int q = 0; q < 1; ++q) {
-                    gn_fetch<4>(&left_next[q * 4], in1 + (left_at[q] + left_depth), left_in[q] && k < 288, left_whole);
+                    gn_fetch<4>(&left_next[q * 4], in1 + (left_at[q] + left_entry[0]), left_in[q] && k < 288, left_whole);
                 }
             }
             #pragma unroll
             for (int p = 0; p < 4; ++p) {
                 const int slot = right_term + p * 64;
                 const int k = at + 256 + slot;
-                const int right_depth = right_table[(1 - now) * 256 + slot];
+                int right_entry[1];
+                right_entry[0] = right_table[((1 - now) * 256 + slot)];
                 #pragma unroll
                 for (int q = 0; q < 1; ++q) {
-                    right_next[p] = right_in[q] && k < 288 ? *(in0 + (right_at[q] + right_depth)) : 0;
+                    right_next[p] = right_in[q] && k < 288 ? *(in0 + (right_at[q] + right_entry[0])) : 0;
                 }
             }
         }
         {
             const int slot = tid;
             const int k = at + 512 + slot;
-            left_table[now * 256 + slot] = (k / 36) * 108 + (k % 36);
+            left_table[(now * 256 + slot)] = (k / 36) * 108 + (k % 36);
         }
         {
             const int slot = 255 - tid;
             const int k = at + 512 + slot;
-            right_table[now * 256 + slot] = (k / 36) * 64 + ((k / 6 % 6)) * 8 + ((k % 6));
+            right_table[(now * 256 + slot)] = (k / 36) * 64 + ((k / 6 % 6)) * 8 + ((k % 6));
         }
         {
             const float *const left_now = lefts + (now * 256 + group) * 4;

@@ -353,7 +353,7 @@ GN_INLINE void s0(const struct net &net, const int unit, char *const gn_shared, 
     const bool right_whole = (uint64_t)(in1) % 16 == 0;
     float right_next[4] = {};
     const int group = tid / 64;
-    const int row = tid / 64 % 1 * 4 + tid / 8 % 4, column = tid / 32 % 2 * 8 + tid % 8;
+    const int row = tid / 8 % 4, column = tid / 32 % 2 * 8 + tid % 8;
     float sum[1][1] = {};
 #pragma unroll
     for (int p = 0; p < 1; ++p) {
@@ -1207,7 +1207,7 @@ GN_INLINE void s29(const struct net &net, const int unit, char *const gn_shared,
     }
     float right_next[1] = {};
     const int group = tid / 64;
-    const int row = tid / 64 % 1 * 4 + tid / 8 % 4, column = tid / 32 % 2 * 8 + tid % 8;
+    const int row = tid / 8 % 4, column = tid / 32 % 2 * 8 + tid % 8;
     float sum[1][1] = {};
 #pragma unroll
     for (int p = 0; p < 1; ++p) {
@@ -1795,7 +1795,7 @@ GN_INLINE void s41(const struct net &net, const int unit, char *const gn_shared,
     const bool right_whole = (uint64_t)(in1) % 16 == 0;
     float right_next[4] = {};
     const int group = tid / 64;
-    const int row = tid / 64 % 1 * 4 + tid / 8 % 4, column = tid / 32 % 2 * 8 + tid % 8;
+    const int row = tid / 8 % 4, column = tid / 32 % 2 * 8 + tid % 8;
     float sum[1][1] = {};
 #pragma unroll
     for (int p = 0; p < 1; ++p) {
@@ -1948,7 +1948,7 @@ GN_INLINE void s44(const struct net &net, const int unit, char *const gn_shared,
     const bool right_whole = (uint64_t)(in1) % 16 == 0;
     float right_next[4];
     const int group = tid / 32;
-    const int row = tid / 32 % 1 * 2 + tid / 8 % 2, column = tid / 16 % 2 * 8 + tid % 8;
+    const int row = tid / 8 % 2, column = tid / 16 % 2 * 8 + tid % 8;
     float sum[1][1] = {};
 #pragma unroll
     for (int p = 0; p < 1; ++p) {
