@@ -33,6 +33,7 @@ class Target:
     rows           (program over rows) -> whether the backend runs it as one step
     packing        (out, left, right, groups) -> panel width and bytes of a product's right operand packed for a loop
     compiled       whether steps are compiled loops: fused and vectorised, with nothing to pay for a call
+    identity       differs for targets that lower differently; plans for a target without one are not kept
     """
 
     name: str
@@ -45,6 +46,7 @@ class Target:
     reduced_scratch: ReducedScratch = lambda op, attrs, inputs, output, shape: 0
     rows: Callable[[Rows], bool] = lambda step: False
     packing: Packing = lambda out, left, right, groups: (0, 0)
+    identity: str = ""
 
 
 def _numpy_scratch(op: str, attrs: Mapping[str, Any], inputs: Sequence[Array], output: Array) -> int:

@@ -69,6 +69,22 @@ def test_results_do_not_depend_on_the_number_of_threads(data, monkeypatch):
     assert found[0] == found[1] == found[2]
 
 
+def test_a_plan_found_in_the_cache_computes_the_same_bits(data, tmp_path, monkeypatch):
+    """With a plan that is not kept, one that is being kept, and the one found: losses, parameters and slots."""
+    from graphnet.compiler import compile as compiling
+
+    monkeypatch.setenv("GRAPHNET_CACHE", str(tmp_path))
+    found = []
+    for verify, lower in (("1", compiling.lower), ("0", compiling.lower), ("0", None)):
+        monkeypatch.setenv("GRAPHNET_VERIFY", verify)
+        monkeypatch.setattr(compiling, "lower", lower)
+        net = compiled()
+        losses = np.array([net.step(*data) for _ in range(5)])
+        found.append([losses.tobytes(), *(a.tobytes() for a in net._arrays())])
+    assert found[0] == found[1] == found[2]
+    assert "kept" in net.explain()
+
+
 def test_the_three_phases_apart_do_what_a_step_does(data):
     whole, apart = compiled(), compiled()
     for _ in range(3):
