@@ -29,7 +29,8 @@ from graphnet.train import Run
 
 TARGET = c_target(2, "avx2")
 INDEX = Type((), "int32")
-X, Y = (leaf(name, "input", Type((2, 3), "float32")) for name in "xy")
+X, Y = (leaf(f"kept_{name}", "input", Type((2, 3), "float32")) for name in "xy")
+P, Q = (leaf(f"kept_{name}", "param", Type((2, 3), "float32")) for name in "pq")
 
 
 @pytest.fixture(autouse=True)
@@ -174,10 +175,6 @@ def literal(values, where=None):
     data = np.asarray(values, "float32")
     value = Constant(data.tobytes(), data.shape, "float32")
     return make("constant", (), {"value": value}, Type(data.shape, "float32"), *([where] if where else []))
-
-
-P = leaf("p", "param", Type((2, 3), "float32"))
-Q = leaf("q", "param", Type((2, 3), "float32"))
 
 
 def of_leaf(shape, dtype):
