@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from graphnet.compiler import c, printers
+from graphnet.compiler import c, ops, printers
 from graphnet.compiler import text as compiler_text
 from graphnet.compiler.c import LEAST_WORK, Memory, Source, c_target, emit, identity, phases_apart
 from graphnet.compiler.errors import BackendError
 from graphnet.compiler.schedule import Leaf, Plan, Step, flat
 from graphnet.kernels import text as kernels_text
 from graphnet.kernels.c import entry, threads
-from graphnet.kernels.c.cache import ToolchainError
+from graphnet.kernels.c.cache import ToolchainError, sources
 from graphnet.kernels.c.tile import targeting
 from graphnet.kernels.c.toolchain import Compiler, find, load, load_later
 from graphnet.plan_memory import HOMES, Homes, HostMemory, PlanMemory, bad_index
@@ -92,13 +92,9 @@ def _started(compiler: Compiler) -> dict[str, Future[ctypes.CDLL]]:
     return jobs
 
 
-@functools.cache
-def writers() -> str:
-    """The state of the code that writes C text, by its files' sizes and times."""
-    folders = [Path(module.__file__ or "").parent for module in (c, printers, entry, compiler_text, kernels_text)]
-    files = sorted(path for folder in folders for path in folder.glob("*.py"))
-    return " ".join(f"{path.name}:{(found := path.stat()).st_size}:{found.st_mtime_ns}" for path in files)
-
+FOLDERS = (Path(module.__file__ or "").parent for module in (c, ops, printers, entry, compiler_text, kernels_text))
+WRITERS = sources(*FOLDERS)
+"""The code that writes C text and the expressions in it, by its files as they were when it was loaded."""
 
 MISSING = "install gcc or clang, or pip install 'graphnet[cc]'"
 
@@ -140,7 +136,7 @@ class CExecutable(PlanMemory):
     def _load(self, timed: bool) -> Any:
         """The plan's function, from the cache without writing its text again if it is there."""
         backend = self._backend
-        known = f"{writers()} {timed} {backend.identity(self.plan)}"
+        known = f"{WRITERS} {timed} {backend.identity(self.plan)}"
         try:
             run = load_later(known, lambda: backend.emit(self.plan, timed).pieces, backend.compiler).gn_run
         except ToolchainError as error:

@@ -49,6 +49,7 @@ def c_target(threads: int, isa: str) -> Target:
         reduced_scratch=reduced_scratch,
         rows=_fits,
         packing=packing,
+        identity=f"c {threads} {isa}",
     )
 
 

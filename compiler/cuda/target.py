@@ -35,6 +35,7 @@ def cuda_target(library: bool = False, precision: str = "float32") -> Target:
         rows=_fits,
         packing=_packing,
         library=large,
+        identity=f"cuda {library} {precision}",
     )
 
 

@@ -57,12 +57,16 @@ class Pass:
 
 @dataclass(frozen=True)
 class PassRun:
-    """One pass as it ran: seconds, and node counts before and after (nested graphs included)."""
+    """One pass as it ran: seconds, and node counts before and after (nested graphs included).
+
+    ``kept`` says that it ran in an earlier compilation, whose plan was used again.
+    """
 
     name: str
     seconds: float
     before: int
     after: int
+    kept: bool = False
 
 
 def count_nodes(graph: Graph) -> int:

@@ -23,12 +23,14 @@ _SEVERAL = {
 def explain(context: Context, plan: Plan, times: bool = False) -> str:
     """Passes with node counts before and after, reasons of passes that declined, steps and memory.
 
-    ``times`` adds the milliseconds each pass took; without it the text is the same in every run.
+    ``times`` adds the milliseconds each pass took, when it ran; without it the text is the same in every run.
     """
     lines = [f"{clean(plan.graph.name)}: {plural(len(context.trail), 'pass', 'passes')}"]
     lines += [_run(run, times) for run in context.trail]
     if times:
         lines.append(f"  {'total':16} {'':>7}    {'':>7}         {_ms(sum(r.seconds for r in context.trail))}")
+        if any(run.kept for run in context.trail):
+            lines.append("  kept: ran in an earlier compilation, whose plan was found in the cache")
     for name in sorted(context.disabled):
         lines.append(f"  {clean(name):16} left out")
     lines.append("declined" if context.declined else "declined: nothing")
@@ -51,7 +53,7 @@ def _run(run: PassRun, times: bool) -> str:
     change = run.after - run.before
     changed = f"{change:+7,}" if change else f"{'same':>7}"
     line = f"  {run.name:16} {count(run.before):>7} -> {count(run.after):>7} nodes {changed}"
-    return f"{line} {_ms(run.seconds)}" if times else line
+    return f"{line} {_ms(run.seconds)}{' kept' if run.kept else ''}" if times else line
 
 
 def _ms(seconds: float) -> str:

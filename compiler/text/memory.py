@@ -45,15 +45,16 @@ class Memory:
     def __init__(self, plan: Plan) -> None:
         self._storages = {s.id: s for s in plan.storages}
         self.lengths = {s.id: s.length for s in flat(plan.steps) if isinstance(s, Loop)}
-        used = set(_used(plan))
+        dtypes: dict[int, set[str]] = {}
+        for array in _used(plan):
+            dtypes.setdefault(array.storage, set()).add(array.dtype)
         self.table: list[Storage] = []
         self.constants: list[tuple[Storage, str]] = []
         for s in plan.storages:
-            if s.kind == "temp" or s.id not in used:
+            if s.kind == "temp" or s.id not in dtypes:
                 continue
-            dtype = used_dtype(plan, s)
-            if s.kind == "constant" and s.nbytes <= INLINE_BYTES and dtype:
-                self.constants.append((s, dtype))
+            if s.kind == "constant" and s.nbytes <= INLINE_BYTES and len(dtypes[s.id]) == 1:
+                self.constants += [(s, dtype) for dtype in dtypes[s.id]]
             else:
                 self.table.append(s)
         self._index = {s.id: i for i, s in enumerate(self.table)}
@@ -117,16 +118,13 @@ class Memory:
         return f"({'' if written else 'const '}{CTYPES[array.dtype]} *)({self.address(array)})"
 
 
-def _used(plan: Plan) -> Iterator[int]:
+def _used(plan: Plan) -> Iterator[Array]:
+    """Arrays of every storage that stands in the text."""
     for step in flat(plan.steps):
-        for array in arrays_of(step):
-            yield array.storage
-    for array in plan.outputs.values():
-        yield array.storage
-    for name, array in plan.leaves.items():
-        # inputs keep their places in the table also if nothing reads them
-        if name:
-            yield array.storage
+        yield from arrays_of(step)
+    yield from plan.outputs.values()
+    # inputs keep their places in the table also if nothing reads them
+    yield from (array for name, array in plan.leaves.items() if name)
 
 
 def arrays_of(step: Step) -> tuple[Array, ...]:
@@ -136,13 +134,6 @@ def arrays_of(step: Step) -> tuple[Array, ...]:
     if isinstance(step, Branch):
         return (step.predicate,)
     return (*step.outputs, *step.inputs)
-
-
-def used_dtype(plan: Plan, storage: Storage) -> str:
-    """The one dtype a constant is read as, or "" if there are several or none."""
-    found = {a.dtype for step in flat(plan.steps) for a in arrays_of(step) if a.storage == storage.id}
-    found |= {a.dtype for a in plan.outputs.values() if a.storage == storage.id}
-    return found.pop() if len(found) == 1 else ""
 
 
 def constant_text(storage: Storage, dtype: str, qualifiers: str = "static const", aligned: str = " GN_ALIGNED") -> str:

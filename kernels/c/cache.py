@@ -3,6 +3,7 @@
     <folder>/<key>/code.so   the object          <folder>/locks/    one process builds a key, others wait
                    code.c    what it was made of <folder>/tmp-*/    work under way
                    sum       its digest          <folder>/failed-*/ what a compiler refused
+    <folder>/<key>/plan      what code is made of, of graphnet.compiler.kept, and sum
 
 An entry is a folder that is filled under another name and then renamed, so it is there whole or not at all.
 """
@@ -13,6 +14,7 @@ import atexit
 import contextlib
 import ctypes
 import hashlib
+import itertools
 import os
 import shutil
 import stat
@@ -32,7 +34,7 @@ WORK_AGE = 3600.0
 """Seconds after which an unfinished folder must be a killed process's."""
 
 Build = Callable[[Path], None]
-"""Makes OBJECT in the folder it is given; raises ToolchainError."""
+"""Makes the entry's file in the folder it is given; raises ToolchainError."""
 
 _temporary: list[Path] = []  # the last one is in use; a forked child uses its parent's while it is there
 
@@ -76,22 +78,27 @@ def folder() -> Path:
     return private
 
 
-def obtain(key: str, build: Build) -> Path:
-    """The object of entry ``key``, built if it is absent or damaged. Raises ToolchainError."""
+def obtain(key: str, build: Build, file: str = OBJECT) -> Path:
+    """The file that entry ``key`` holds, built if it is absent or damaged. Raises ToolchainError."""
     base = folder()
     entry = base / key
-    if _intact(entry):
-        return entry / OBJECT
+    if _whole(entry, file) is not None:
+        return entry / file
     try:
         with _lock(base, key), workspace(base) as work:
-            if not _intact(entry):
+            if _whole(entry, file) is None:
                 build(work)
-                _seal(work)
-                _publish(work, entry)
+                _seal(work, file)
+                _publish(work, entry, file)
                 _prune_sometimes(base, key)
     except OSError as error:
         raise ToolchainError(f"{base}: compiled code cannot be kept: {error}: see that it can be written") from error
-    return entry / OBJECT
+    return entry / file
+
+
+def read(key: str, file: str) -> bytes | None:
+    """What is in the file that entry ``key`` holds, None if it is absent or damaged. Raises ToolchainError."""
+    return _whole(folder() / key, file)
 
 
 def load(key: str, build: Build) -> ctypes.CDLL:
@@ -110,6 +117,17 @@ def load(key: str, build: Build) -> ctypes.CDLL:
             if tried == _inode(path):
                 discard(path.parent)
     raise ToolchainError(f"{path}: was compiled but cannot be loaded: {reason}") from reason
+
+
+def sources(*folders: Path) -> str:
+    """The Python files in folders and below, with sizes and times: what a key says of the code that makes an entry."""
+    found = []
+    for place, _, names in itertools.chain.from_iterable(map(os.walk, folders)):
+        for path in (os.path.join(place, name) for name in names if name.endswith(".py")):
+            with contextlib.suppress(FileNotFoundError):  # a mark that an editor leaves beside a file
+                state = os.stat(path)
+                found.append(f"{path}:{state.st_size}:{state.st_mtime_ns}")
+    return " ".join(sorted(found))
 
 
 @contextlib.contextmanager
@@ -204,25 +222,26 @@ def _digest(data: bytes) -> bytes:
     return f"{hashlib.sha256(data).hexdigest()} {len(data)}\n".encode()
 
 
-def _intact(entry: Path) -> bool:
-    """Whether the entry is whole; marks it as used."""
+def _whole(entry: Path, file: str) -> bytes | None:
+    """What is in an entry's file, None if it is not whole; marks the entry as used."""
     try:
-        whole = (entry / SUM).read_bytes() == _digest((entry / OBJECT).read_bytes())
+        data = (entry / file).read_bytes()
+        whole = (entry / SUM).read_bytes() == _digest(data)
         os.utime(entry)
     except OSError:
-        return False
-    return whole
+        return None
+    return data if whole else None
 
 
-def _seal(work: Path) -> None:
+def _seal(work: Path, file: str) -> None:
     try:
-        data = (work / OBJECT).read_bytes()
+        data = (work / file).read_bytes()
     except FileNotFoundError as error:
         raise ToolchainError(f"{work.parent}: the compiler reported success but wrote no object: check it") from error
     (work / SUM).write_bytes(_digest(data))
 
 
-def _publish(work: Path, entry: Path) -> None:
+def _publish(work: Path, entry: Path, file: str) -> None:
     """Give the finished folder its name; an entry that another process put there meanwhile stays if it is good."""
     for attempt in range(10):
         try:
@@ -231,7 +250,7 @@ def _publish(work: Path, entry: Path) -> None:
         except OSError:
             if attempt == 9:
                 raise
-            if _intact(entry):
+            if _whole(entry, file) is not None:
                 return
             discard(entry)
 

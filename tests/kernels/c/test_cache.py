@@ -171,6 +171,27 @@ def test_a_damaged_entry_is_built_again(base, damage):
     assert not litter(base)
 
 
+@pytest.mark.parametrize("damage", [truncate, change, empty, lose_object, lose_sum, become_a_file])
+def test_only_a_whole_entry_is_read(base, damage):
+    """What is read is what was checked, whatever happens to the entry afterwards."""
+    assert cache.read(KEY, cache.OBJECT) is None
+    cache.obtain(KEY, Builder())
+    os.utime(base / KEY, (1, 1))
+    assert cache.read(KEY, cache.OBJECT) == b"object"
+    assert (base / KEY).stat().st_mtime > 1, "it counts as used"
+    damage(base / KEY)
+    assert cache.read(KEY, cache.OBJECT) is None
+
+
+def test_an_entry_may_hold_another_file(base):
+    """Kept, sealed and repaired like an object."""
+    for _ in range(2):
+        path = cache.obtain(KEY, lambda work: (work / "plan").write_bytes(b"steps"), "plan")
+        assert (path, cache.read(KEY, "plan")) == (base / KEY / "plan", b"steps")
+        path.write_bytes(b"step")
+        assert cache.read(KEY, "plan") is None
+
+
 def test_a_build_that_fails_leaves_nothing(base):
     def fail(work):
         (work / "half").write_text("half")
