@@ -6,30 +6,23 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from graphnet.compiler.errors import BackendError
-from graphnet.compiler.schedule import Array, Epilogue, Fused, Kernel, Leaf, Many, Rows
-from graphnet.compiler.strides import contiguous_strides
+from graphnet.compiler.schedule import Array, Leaf, Many
 from graphnet.compiler.text.hazards import Access, Piece, access
-from graphnet.compiler.text.many import operands_of
-from graphnet.compiler.text.memory import Memory, Operand
+from graphnet.compiler.text.memory import Memory
 from graphnet.compiler.text.programs import (
     block_comment,
     declared_name,
-    epilogue_of,
     indented,
-    instrs,
-    is_elementwise_op,
-    program_of,
-    rows_program,
     uses,
 )
+from graphnet.compiler.text.writers import Names, Writers
 from graphnet.kernels.c.many import many
 from graphnet.kernels.c.nest import fused
 from graphnet.kernels.c.phase import Job, Phase
 from graphnet.kernels.c.reduction import reduce_of
 from graphnet.kernels.c.rows import rows
 from graphnet.kernels.c.table import WRITERS
-from graphnet.kernels.text.program import value_of
+from graphnet.kernels.text.program import Value
 from graphnet.kernels.text.view import View
 
 FAILED = -2
@@ -62,47 +55,22 @@ class Function:
         return f"{self.name}({', '.join(given)});"
 
 
-def phases(step: Leaf, outs: Sequence[View], ins: Sequence[View], job: Job) -> list[Phase]:
-    """What the kernel writers make of a step."""
-    if isinstance(step, Rows):
-        return rows(outs, ins, rows_program(step), step.shape, job)
-    if isinstance(step, Fused) or is_elementwise_op(step.op):
-        return fused(outs, ins, program_of(step), job)
-    if step.epilogue is not None:
-        return _with_epilogue(step, step.epilogue, outs, ins, job)
-    if step.op not in WRITERS:
-        raise BackendError(f"{step.where}: the C backend has no kernel for {step.op}")
-    return _kernel(step, outs, ins, job)
+def _computing(phase: Phase, value: Value, operand: View) -> Phase:
+    cost = phase.cost + operand.size * value.work
+    return replace(phase, helpers=(*value.helpers, *phase.helpers), cost=cost)
 
 
-def _kernel(step: Kernel, outs: Sequence[View], ins: Sequence[View], job: Job) -> list[Phase]:
-    """The phases of a step's kernel, whose operand may be the value of a program."""
-    if step.prologue is None:
-        return WRITERS[step.op](outs, ins, step.attrs, job)
-    shape = step.prologue.shape
-    operand = View("value", outs[0].dtype, shape, contiguous_strides(shape))
-    program = instrs(step.prologue.program, step.prologue.temps, ins, [operand])
-    value = value_of(f"{job.unique}_value", operand, ins, program)
-    first, *rest = reduce_of(step.op, outs, ins, step.attrs, job, value.element, shape)
-    helpers = (*value.helpers, *first.helpers)
-    return [replace(first, helpers=helpers, cost=first.cost + operand.size * value.work), *rest]
+def _finishing(
+    phase: Phase, needed: tuple[str, ...], outs: Sequence[View], own: Sequence[View], others: Sequence[View]
+) -> Phase:
+    axes = phase.axes or (None,) * (1 + len(own))
+    # the program's arrays have the result's axes
+    spread = [axes[0] if v.shape == outs[0].shape else None for v in others]
+    axes = (*(axes[0] for _ in outs), *axes[1:], *spread)
+    return replace(phase, axes=axes, helpers=(*needed, *phase.helpers))
 
 
-def _with_epilogue(
-    step: Kernel, epilogue: Epilogue, outs: Sequence[View], ins: Sequence[View], job: Job
-) -> list[Phase]:
-    """A kernel that hands its elements to a program instead of storing them."""
-    own, others = ins[: epilogue.own], ins[epilogue.own :]
-    product = View("product", epilogue.dtype, epilogue.shape, contiguous_strides(epilogue.shape))
-    text, needed = epilogue_of(epilogue, outs, others)
-    found = []
-    for phase in _kernel(step, [product], own, replace(job, epilogue=text)):
-        axes = phase.axes or (None,) * (1 + len(own))
-        # the program's arrays have the result's axes
-        spread = [axes[0] if v.shape == outs[0].shape else None for v in others]
-        axes = (*(axes[0] for _ in outs), *axes[1:], *spread)
-        found.append(replace(phase, axes=axes, helpers=(*needed, *phase.helpers)))
-    return found
+C = Writers("C", WRITERS, fused, rows, many, reduce_of, _computing, _finishing)
 
 
 class Steps:
@@ -112,38 +80,20 @@ class Steps:
         self._memory = memory
         self._threads = threads
         self._least_work = least_work
-        self._names: dict[str, int] = {}
+        self._names = Names()
         self.cost = 0.0
 
     def functions(self, step: Leaf | Many, number: int, comment: Sequence[str]) -> list[Function]:
         """One function a phase; ``comment`` stands above the first."""
         job = Job(threads=self._threads, unique=f"s{number}")
-        operands, made = self._made(step, job)
+        operands, made = C.phases(step, self._memory, job)
         declared = [o.declaration for o in operands if o.declaration]
         found = []
         for index, phase in enumerate(made):
-            name = self._name(f"s{number}{chr(ord('a') + index) if len(made) > 1 else ''}")
+            name = self._names.of(number, index, len(made))
             head = [*comment, phase.note] if index == 0 else [phase.note]
             found.append(self._function(name, step, phase, declared, [h for h in head if h], len(made) == 1, number))
         return found
-
-    def _made(self, step: Leaf | Many, job: Job) -> tuple[list[Operand], list[Phase]]:
-        """The operands a step's functions name, and its phases."""
-        if isinstance(step, Many):
-            operands, members = operands_of(step, self._memory)
-            views = [o.view for o in operands]
-            first = step.members[0]
-            n = len(first.outputs)
-            return operands, many(views[:n], views[n:], program_of(first), members, job)
-        operands = self._memory.operands(step.outputs, step.inputs)
-        views = [o.view for o in operands]
-        n = len(step.outputs)
-        return operands, phases(step, views[:n], views[n:], job)
-
-    def _name(self, wanted: str) -> str:
-        """A name of its own: what is done in front of a loop has the position of the loop's first step."""
-        self._names[wanted] = count = self._names.get(wanted, 0) + 1
-        return wanted if count == 1 else f"{wanted}_{count}"
 
     def _function(
         self,

@@ -6,29 +6,22 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from graphnet.compiler.errors import BackendError
-from graphnet.compiler.schedule import Array, Epilogue, Fused, Kernel, Leaf, Many, Rows
-from graphnet.compiler.strides import contiguous_strides
+from graphnet.compiler.schedule import Array, Leaf, Many
 from graphnet.compiler.text.hazards import Access, Piece, access
-from graphnet.compiler.text.many import operands_of
 from graphnet.compiler.text.memory import Memory, Operand
 from graphnet.compiler.text.programs import (
     block_comment,
-    epilogue_of,
     indented,
-    instrs,
-    is_elementwise_op,
-    program_of,
-    rows_program,
     uses,
 )
+from graphnet.compiler.text.writers import Names, Writers
 from graphnet.kernels.cuda.many import many
 from graphnet.kernels.cuda.nest import fused
 from graphnet.kernels.cuda.phase import Job, Phase
 from graphnet.kernels.cuda.reduction import reduce_of
 from graphnet.kernels.cuda.rows import rows
 from graphnet.kernels.cuda.table import WRITERS
-from graphnet.kernels.text.program import value_of
+from graphnet.kernels.text.program import Value
 from graphnet.kernels.text.view import View
 
 FAILED = -2
@@ -75,40 +68,17 @@ class Function:
         return f"{self.name}{'_load' if load else ''}({arguments});"
 
 
-def phases(step: Leaf, outs: Sequence[View], ins: Sequence[View], job: Job) -> list[Phase]:
-    """What the kernel writers make of a step."""
-    if isinstance(step, Rows):
-        return rows(outs, ins, rows_program(step), step.shape, job)
-    if isinstance(step, Fused) or is_elementwise_op(step.op):
-        return fused(outs, ins, program_of(step), job)
-    if step.op not in WRITERS:
-        raise BackendError(f"{step.where}: the CUDA backend has no kernel for {step.op}")
-    if step.epilogue is not None:
-        return _with_epilogue(step, step.epilogue, outs, ins, job)
-    return _kernel(step, outs, ins, job)
+def _computing(phase: Phase, value: Value, operand: View) -> Phase:
+    return replace(phase, helpers=(*value.helpers, *phase.helpers))
 
 
-def _kernel(step: Kernel, outs: Sequence[View], ins: Sequence[View], job: Job) -> list[Phase]:
-    """The phases of a step's kernel, whose operand may be the value of a program."""
-    if step.prologue is None:
-        return WRITERS[step.op](outs, ins, step.attrs, job)
-    shape = step.prologue.shape
-    operand = View("value", outs[0].dtype, shape, contiguous_strides(shape))
-    program = instrs(step.prologue.program, step.prologue.temps, ins, [operand])
-    value = value_of(f"{job.unique}_value", operand, ins, program)
-    first, *rest = reduce_of(step.op, outs, ins, step.attrs, job, value.element, shape)
-    return [replace(first, helpers=(*value.helpers, *first.helpers)), *rest]
+def _finishing(
+    phase: Phase, needed: tuple[str, ...], outs: Sequence[View], own: Sequence[View], others: Sequence[View]
+) -> Phase:
+    return replace(phase, helpers=(*needed, *phase.helpers))
 
 
-def _with_epilogue(
-    step: Kernel, epilogue: Epilogue, outs: Sequence[View], ins: Sequence[View], job: Job
-) -> list[Phase]:
-    """A kernel that hands its elements to a program instead of storing them."""
-    own, others = ins[: epilogue.own], ins[epilogue.own :]
-    product = View("product", epilogue.dtype, epilogue.shape, contiguous_strides(epilogue.shape))
-    text, needed = epilogue_of(epilogue, outs, others)
-    made = _kernel(step, [product], own, replace(job, epilogue=text))
-    return [replace(phase, helpers=(*needed, *phase.helpers)) for phase in made]
+CUDA = Writers("CUDA", WRITERS, fused, rows, many, reduce_of, _computing, _finishing)
 
 
 class Steps:
@@ -116,35 +86,17 @@ class Steps:
 
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
-        self._names: dict[str, int] = {}
+        self._names = Names()
 
     def functions(self, step: Leaf | Many, number: int, comment: Sequence[str]) -> list[Function]:
         """One function a phase; ``comment`` stands above the first."""
-        operands, made = self._made(step, Job(unique=f"s{number}"))
+        operands, made = CUDA.phases(step, self._memory, Job(unique=f"s{number}"))
         found = []
         for index, phase in enumerate(made):
-            name = self._name(f"s{number}{chr(ord('a') + index) if len(made) > 1 else ''}")
+            name = self._names.of(number, index, len(made))
             head = [*comment, phase.note] if index == 0 else [phase.note]
             found.append(self._function(name, step, phase, operands, [h for h in head if h], number))
         return found
-
-    def _made(self, step: Leaf | Many, job: Job) -> tuple[list[Operand], list[Phase]]:
-        """The operands a step's functions name, and its phases."""
-        if isinstance(step, Many):
-            operands, members = operands_of(step, self._memory)
-            views = [o.view for o in operands]
-            first = step.members[0]
-            n = len(first.outputs)
-            return operands, many(views[:n], views[n:], program_of(first), members, job)
-        operands = self._memory.operands(step.outputs, step.inputs)
-        views = [o.view for o in operands]
-        n = len(step.outputs)
-        return operands, phases(step, views[:n], views[n:], job)
-
-    def _name(self, wanted: str) -> str:
-        """A name of its own: what is done in front of a loop has the position of the loop's first step."""
-        self._names[wanted] = count = self._names.get(wanted, 0) + 1
-        return wanted if count == 1 else f"{wanted}_{count}"
 
     def _function(
         self,
