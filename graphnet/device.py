@@ -128,8 +128,11 @@ class Device(Protocol):
     def mark(self) -> Mark:
         """The place reached so far."""
 
-    def load(self, text: str) -> Any:
-        """A compiled text, the module of calls; raises BackendError if it cannot be compiled."""
+    def load(self, text: str, pieces: Sequence[str] = ()) -> Any:
+        """A compiled text, the module of calls; ``pieces`` are the text in files to be compiled at the same time.
+
+        Raises BackendError if it cannot be compiled.
+        """
 
     def capture(self, work: Sequence[Work]) -> Graph:
         """The calls as one graph."""

@@ -13,8 +13,9 @@ import functools
 import importlib
 import importlib.metadata
 import itertools
+import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from typing import Any
 
@@ -30,6 +31,8 @@ from graphnet.tensor import user_where
 
 CUDA, MANAGED = 2, 13
 """What DLPack calls GPU memory."""
+
+KERNEL = re.compile(r'extern "C" __global__ void __launch_bounds__\(\w+\) (\w+)\(')
 
 SMALL = 256
 """Bytes up to which a value is written through a ring of pinned memory, without waiting for the device."""
@@ -225,11 +228,14 @@ class CupyDevice:
     def mark(self) -> _Event:
         return _Event(self._cupy.cuda.Event(disable_timing=True), self._stream)
 
-    def load(self, text: str) -> Any:
-        path = compiled(self._cupy, text, self.capability)
-        module = self._cupy.cuda.Module()
-        module.load(path.read_bytes())
-        return module
+    def load(self, text: str, pieces: Sequence[str] = ()) -> _Modules:
+        files = compiled(self._cupy, pieces or (text,), self.capability)
+        modules = []
+        for path in files:
+            modules.append(self._cupy.cuda.Module())
+            modules[-1].load(path.read_bytes())
+        names = (KERNEL.findall(piece) for piece in pieces or (text,))
+        return _Modules({name: m for m, found in zip(modules, names, strict=True) for name in found})
 
     def capture(self, work: Sequence[Work]) -> _Captured:
         starts = [self._bound(one) for one in work]  # sets what cannot be set while capturing
@@ -294,6 +300,16 @@ class CupyDevice:
         if not each:
             raise BackendError(f"{user_where()}: kernel {call.kernel} does not fit a multiprocessor of this GPU")
         return int(each) * self.multiprocessors
+
+
+class _Modules:
+    """The kernels of a text, by name, each in the module of its piece."""
+
+    def __init__(self, modules: Mapping[str, Any]) -> None:
+        self._modules = modules
+
+    def get_function(self, name: str) -> Any:
+        return self._modules[name].get_function(name)
 
 
 class _Captured:

@@ -97,7 +97,7 @@ class EmulatedDevice:
     def mark(self) -> _Done:
         return _Done()
 
-    def load(self, text: str) -> Emulated:
+    def load(self, text: str, pieces: Sequence[str] = ()) -> Emulated:
         try:
             return emulator.load(text)
         except ToolchainError as error:

@@ -7,21 +7,29 @@ would differ from the CPU's. So NVRTC is called here, through CuPy's binding, wi
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from graphnet.compiler.errors import BackendError
 from graphnet.kernels.c import cache
 from graphnet.kernels.c.cache import ToolchainError
+from graphnet.kernels.c.threads import usable_cores
 from graphnet.kernels.cuda.prelude import FLAGS
 from graphnet.tensor import user_where
 
 
-def compiled(cupy: Any, text: str, capability: str) -> Path:
-    """The file with the machine code of a text for a GPU of a compute capability ("90").
+def compiled(cupy: Any, texts: Sequence[str], capability: str) -> list[Path]:
+    """The files with the machine code of texts for a GPU of a compute capability ("90"), compiled side by side.
 
-    It is a cubin, or PTX for a GPU that this NVRTC does not know yet. Raises BackendError if the text is refused.
+    Each is a cubin, or PTX for a GPU that this NVRTC does not know yet. Raises BackendError if a text is refused.
     """
+    with ThreadPoolExecutor(min(len(texts), usable_cores()), "graphnet-nvrtc") as workers:
+        return list(workers.map(lambda text: _compiled(cupy, text, capability), texts))
+
+
+def _compiled(cupy: Any, text: str, capability: str) -> Path:
     nvrtc = cupy.cuda.nvrtc
     known = [str(arch) for arch in nvrtc.getSupportedArchs()]
     machine = capability in known

@@ -50,7 +50,7 @@ class CudaExecutable:
         self._source = backend.emit(plan)
         self._steps = {s.position: s for s in flat(plan.steps) if isinstance(s, Leaf)}
         self._allocate(homes)
-        self._module = self._device.load(self._source.text)
+        self._module = self._device.load(self._source.text, self._source.pieces)
         self._graphs: dict[str, Graph] = {}
         self._has_loss = "loss" in plan.outputs
         self._runs = 0
@@ -114,7 +114,7 @@ class CudaExecutable:
         """The calls of a part, with the input storages ``moved`` to other addresses."""
         source, module = source or self._source, self._module
         if source is not self._source:
-            module = self._device.load(source.text)
+            module = self._device.load(source.text, source.pieces)
         net = self._struct(source, moved or {})
         found: list[Work] = []
         for launch in source.parts[part]:

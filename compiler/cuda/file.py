@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -19,6 +20,9 @@ from graphnet.compiler.text.hazards import Access, Piece, access
 from graphnet.compiler.text.memory import Memory, constant_text
 from graphnet.compiler.text.programs import block_comment, uses
 from graphnet.kernels.cuda.prelude import HEADER
+
+MOST_PIECES, PIECE = 8, 8_000
+"""Files that a text is cut into at most, and characters of kernels and functions that are worth one."""
 
 NOTE = -3
 """The space of the losses and counters that a run leaves behind."""
@@ -131,22 +135,25 @@ class _File:
             nodes = [n for s, found in pairs if s.phase == phase for n in found]
             parts[phase] = tuple(kernels.launches(nodes, self.options.together))
         functions = functions_in([*everything, *end])
-        return Source(self._text(functions, kernels), tuple(self.memory.table), parts)
+        texts = list(kernels.texts.values())
+        pieces = [self._text(_called(functions, piece), piece) for piece in _cut(functions, texts)]
+        return Source(self._text(functions, texts), tuple(self.memory.table), parts, tuple(pieces))
 
-    def _text(self, functions: Sequence[Function], kernels: Kernels) -> str:
-        written = [*(f.load for f in functions if f.load), *(f.text for f in functions), *kernels.texts.values()]
+    def _text(self, functions: Sequence[Function], kernels: Sequence[str]) -> str:
+        """A file of these kernels and the functions that they call."""
+        written = [*(f.load for f in functions if f.load), *(f.text for f in functions), *kernels]
         whole = "\n".join(written)
         # a constant that is a result is read by no step
         constants = [(s, dtype) for s, dtype in self.memory.constants if uses(whole, f"c{s.id}")]
-        meets = any("gn_meet(" in text for text in kernels.texts.values())
+        meets, ends = (any(word in text for text in kernels) for word in ("gn_meet(", "gn_last("))
         return "\n".join(
             [
-                self._head(len(kernels.texts)),
+                self._head(len(kernels)),
                 HEADER,
                 self._net(),
                 *([FAIL] if self.fails else []),
                 *([MEETING] if meets else []),
-                *([LAST] if any("gn_last(" in text for text in kernels.texts.values()) else []),
+                *([LAST] if ends else []),
                 *dict.fromkeys(h for f in functions for h in f.helpers),
                 *(constant_text(s, dtype, "static __device__ const", "") for s, dtype in constants),
                 *written,
@@ -168,6 +175,22 @@ class _File:
         entries = "\n".join(["/* memory that outlives a call:", *table, " */"]) if table else ""
         homes = "char *const *H;" if len(table) > BY_VALUE else f"char *H[{max(1, len(table))}];"
         return NET.replace("HOMES", homes) + entries
+
+
+def _called(functions: Sequence[Function], kernels: Sequence[str]) -> list[Function]:
+    """The functions that kernels call."""
+    words = set(re.findall(r"\w+", "\n".join(kernels)))
+    return [f for f in functions if f.name in words]
+
+
+def _cut(functions: Sequence[Function], kernels: Sequence[str]) -> list[list[str]]:
+    """Kernels dealt out to a few files of about equal work for a compiler; one file where there is little."""
+    work = {k: len(k) + sum(len(f.text) + len(f.load) for f in _called(functions, [k])) for k in kernels}
+    count = min(MOST_PIECES, len(kernels), 1 + sum(work.values()) // PIECE)
+    pieces: list[list[str]] = [[] for _ in range(count)]
+    for kernel in sorted(kernels, key=lambda k: -work[k]):
+        min(pieces, key=lambda piece: sum(work[k] for k in piece)).append(kernel)
+    return [[k for k in kernels if k in piece] for piece in pieces]
 
 
 def _unguarded(node: Node) -> Node:

@@ -86,6 +86,8 @@ class Source:
     ``parts`` has "" for everything (with the loss noted and counters moved on at the end) and, for a plan run by
     phases, one for each phase.
 
+    ``pieces`` are the text cut into files that can be compiled at the same time: each kernel is in one of them.
+
     ``struct net`` in the text is ``{char *A; int64_t *note; uint32_t *barrier; char *H[ENTRIES];}``, passed by value:
     the arena; NOTES + RING words, zero at first; two words for grid-wide barriers, zero at first; the table. For more
     than ``BY_VALUE`` entries H is instead ``char **H``, a table in device memory.
@@ -94,6 +96,7 @@ class Source:
     text: str
     table: tuple[Storage, ...]
     parts: Mapping[str, tuple[Launch | Gemm, ...]]
+    pieces: tuple[str, ...] = ()
 
     @property
     def by_value(self) -> bool:

@@ -109,6 +109,17 @@ def test_every_launch_has_its_kernel_and_every_kernel_a_launch():
         assert kernels == {launch.kernel for part in source.parts.values() for launch in part}
 
 
+def test_pieces_hold_each_kernel_once_and_compile_alone(nvrtc):
+    source = emitted("letters")
+    assert len(source.pieces) > 2
+    kernel = re.compile(r'extern "C" __global__ void __launch_bounds__\(THREADS\) (\w+)\(')
+    found = [name for piece in source.pieces for name in kernel.findall(piece)]
+    assert sorted(found) == sorted(kernel.findall(source.text))
+    assert max(map(len, source.pieces)) < 0.6 * len(source.text)
+    for piece in source.pieces:
+        nvrtc(piece)
+
+
 def test_a_loop_over_time_is_one_launch():
     """Of a recurrent model: its forward loop and its backward loop."""
     cooperative = [launch for launch in emitted("letters").parts[""] if launch.cooperative]
