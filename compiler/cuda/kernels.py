@@ -213,7 +213,8 @@ class _Meeting:
         lines = []
         for f, place in mine.items():
             load = f.call("blockIdx.x", place, load=True)
-            lines += [f"if (gridDim.x >= {f.units} && blockIdx.x < {f.units})", f"    {load}", "__syncthreads();"]
+            head = f"if (gridDim.x >= {f.units} && blockIdx.x < {f.units})"
+            lines += [head, *(f"    {line}" for line in load), "__syncthreads();"]
         body = self.sequence(inner, {**kept, **mine})
         k, length = f"k{node.loop.id}", node.loop.length
         body += [f"if ({k} < {length - 1})", f"    {MEET}"]
@@ -278,9 +279,9 @@ def _tails(tails: Sequence[Sequence[Function]]) -> list[str]:
 
 def _unit(f: Function, unit: str, place: str, stays: bool) -> list[str]:
     """The statements of one unit: what it loads, unless that stays on chip, and its body."""
-    body = [f.call(unit, place)]
+    body = f.call(unit, place)
     if f.load:
-        load = [f.call(unit, place, load=True), "__syncthreads();"]
+        load = [*f.call(unit, place, load=True), "__syncthreads();"]
         body[:0] = [f"if (gridDim.x < {f.units}) {{", *(f"    {line}" for line in load), "}"] if stays else load
     return ["if (!gn_failed(net)) {", *(f"    {line}" for line in body), "}"] if f.writes_home else body
 

@@ -27,6 +27,9 @@ from graphnet.kernels.text.view import View
 FAILED = -2
 """The space of the note that an index was out of range: homes are written after all that may note one."""
 
+WIDTH = 100
+"""Columns of a line, before it is indented."""
+
 ALL_FAILING = Access(FAILED, 0, 1 << 60, None, False)
 """What reads the note touches: all that may write it, which do not disturb each other."""
 
@@ -61,11 +64,11 @@ class Function:
     writes_home: bool
     step: int
 
-    def call(self, unit: str, resident: str = "", load: bool = False) -> str:
-        """The statement that does a unit, or loads what it keeps at ``resident``; both are expressions."""
+    def call(self, unit: str, resident: str = "", load: bool = False) -> list[str]:
+        """The lines that do a unit, or load what it keeps at ``resident``; both are expressions."""
         given = {"unit": unit, "gn_resident": resident}
-        arguments = ", ".join(["net", *(given.get(a, a) for a in (self.loading if load else self.arguments))])
-        return f"{self.name}{'_load' if load else ''}({arguments});"
+        arguments = ["net", *(given.get(a, a) for a in (self.loading if load else self.arguments))]
+        return wrapped(f"{self.name}{'_load' if load else ''}(", arguments, ");")
 
 
 def _computing(phase: Phase, value: Value, operand: View) -> Phase:
@@ -172,9 +175,21 @@ class Steps:
 
 
 def _text(name: str, parameters: Sequence[str], head: Sequence[str], body: str, comment: Sequence[str]) -> str:
-    signature = f"GN_INLINE void {name}(" + ", ".join(parameters) + ")"
+    signature = wrapped(f"GN_INLINE void {name}(", parameters, ")")
     lines = [f"    {line}" for line in head]
-    return "\n".join([block_comment(comment), signature, "{", *lines, indented(body), "}\n"])
+    return "\n".join([block_comment(comment), *signature, "{", *lines, indented(body), "}\n"])
+
+
+def wrapped(head: str, items: Sequence[str], end: str) -> list[str]:
+    """``head item, item, .. end`` on one line, or with the items on lines of their own where that is long."""
+    lines = [head]
+    for number, item in enumerate(items):
+        text = item + (", " if number < len(items) - 1 else end)
+        if len(lines[-1]) + len(text) > WIDTH:
+            lines[-1] = lines[-1].rstrip()
+            lines.append("    ")
+        lines[-1] += text
+    return lines
 
 
 def _shared(pointer_type: str) -> str:

@@ -193,7 +193,8 @@ static __device__ const float c28[1] = {0.125f};
  *        <- in2 [param images/conv2d_1/b] (8,3,36) strides (0,1,0)
  *        out0 = relu(conv2d + in2)
  * tiles of 4 x 16 by 16, 4 ways */
-GN_INLINE void s0(const struct net &net, const int unit, char *const gn_shared, float *restrict out0, const float * in0, const float * in1, const float * in2)
+GN_INLINE void s0(const struct net &net, const int unit, char *const gn_shared,
+    float *restrict out0, const float * in0, const float * in1, const float * in2)
 {
     const int tid = threadIdx.x;
     const int top = 0, start = unit * 16;
@@ -327,7 +328,8 @@ GN_INLINE void s0(const struct net &net, const int unit, char *const gn_shared, 
 /*    2 max_pool kernel=>(2,2) stride=>(2,2) (8,3,3,3) uint8, (8,3,3,3) float32  at test_cuda_text.py:17 images
  *        [arena+0x1480 216 B], [arena+0xd80 864 B] <- [arena+0x0 3,456 B] (8,3,6,6)
  * a window a thread */
-GN_INLINE void s2(const struct net &net, const int unit, uint8_t *restrict out0, float *restrict out1, const float * in0)
+GN_INLINE void s2(const struct net &net, const int unit, uint8_t *restrict out0,
+    float *restrict out1, const float * in0)
 {
     const int e = unit * 256 + (int)threadIdx.x;
     if (e < 216) {
@@ -358,7 +360,8 @@ GN_INLINE void s2(const struct net &net, const int unit, uint8_t *restrict out0,
  *        <- in2 [param images/dense_1/b] (8,4) strides (0,1)
  *        out0 = matmul + in2
  * tiles of 8 x 4 by 32, 8 ways */
-GN_INLINE void s4(const struct net &net, const int unit, char *const gn_shared, float *restrict out0, const float * in0, const float * in1, const float * in2)
+GN_INLINE void s4(const struct net &net, const int unit, char *const gn_shared,
+    float *restrict out0, const float * in0, const float * in1, const float * in2)
 {
     const int tid = threadIdx.x;
     const int top = 0, start = 0;
@@ -476,7 +479,8 @@ GN_INLINE void s4(const struct net &net, const int unit, char *const gn_shared, 
 
 /*    7 bounded size=>4 wrap=>False (8,) int32  at test_cuda_text.py:41 softmax_cross_entropy
  *        [arena+0x80 32 B] <- [input target] (8,) */
-GN_INLINE void s7(const struct net &net, const int unit, int32_t *restrict out0, const int32_t * in0)
+GN_INLINE void s7(const struct net &net, const int unit, int32_t *restrict out0,
+    const int32_t * in0)
 {
     const int gn_step = 7;
     int bad = 0;
@@ -515,7 +519,8 @@ GN_INLINE void s7(const struct net &net, const int unit, int32_t *restrict out0,
  *        out0 = log(t3) - sum(where(t2, t0, 0))
  *        out1 = where(t2, -0.125, 0) + 0.125 / t3 * t1
  * rows of 4 columns, 4 threads each */
-GN_INLINE void s8(const struct net &net, const int unit, float *restrict out0, float *restrict out1, const int32_t * in1)
+GN_INLINE void s8(const struct net &net, const int unit, float *restrict out0,
+    float *restrict out1, const int32_t * in1)
 {
     const int lane = threadIdx.x % 4;
     const int place = threadIdx.x / 4;
@@ -632,7 +637,8 @@ GN_INLINE void s14(const struct net &net, const int unit, float *restrict out0, 
  *        <- in2 [param images/dense_1/b] (4,)
  *        out0 = in2 - in1 * sum
  * 8 threads a line */
-GN_INLINE void s17(const struct net &net, const int unit, char *const gn_shared, float *restrict out0, const float * in0, const float * in1)
+GN_INLINE void s17(const struct net &net, const int unit, char *const gn_shared,
+    float *restrict out0, const float * in0, const float * in1)
 {
     const int t = threadIdx.x / 32;
     const int line = threadIdx.x % 32;
@@ -665,7 +671,8 @@ GN_INLINE void s17(const struct net &net, const int unit, char *const gn_shared,
  *        <- in2 [arena+0xd80 864 B] (8,27)
  *        out0 = where(in2 > 0, matmul, 0)
  * tiles of 8 x 16 by 8, 2 ways */
-GN_INLINE void s20(const struct net &net, const int unit, char *const gn_shared, float *restrict out0, const float * in0, const float * in1, const float * in2)
+GN_INLINE void s20(const struct net &net, const int unit, char *const gn_shared,
+    float *restrict out0, const float * in0, const float * in1, const float * in2)
 {
     const int tid = threadIdx.x;
     const int top = 0, start = unit * 16;
@@ -806,7 +813,8 @@ GN_INLINE void s20(const struct net &net, const int unit, char *const gn_shared,
  *        <- in3 [param images/dense_1/w] (27,4)
  *        out0 = in3 - in2 * matmul
  * tiles of 16 x 4 by 8, 4 ways */
-GN_INLINE void s21(const struct net &net, const int unit, char *const gn_shared, float *restrict out0, const float * in0, const float * in1, const float * in2)
+GN_INLINE void s21(const struct net &net, const int unit, char *const gn_shared,
+    float *restrict out0, const float * in0, const float * in1, const float * in2)
 {
     const int tid = threadIdx.x;
     const int top = unit * 16, start = 0;
@@ -935,7 +943,8 @@ GN_INLINE void s21(const struct net &net, const int unit, char *const gn_shared,
  *        <- in2 [param images/conv2d_1/b] (3,)
  *        out0 = in2 - in1 * sum
  * 64 threads a line */
-GN_INLINE void s23(const struct net &net, const int unit, char *const gn_shared, float *restrict out0, const float * in0, const float * in1)
+GN_INLINE void s23(const struct net &net, const int unit, char *const gn_shared,
+    float *restrict out0, const float * in0, const float * in1)
 {
     const int t = threadIdx.x % 64;
     const int line = threadIdx.x / 64;
@@ -967,7 +976,8 @@ GN_INLINE void s23(const struct net &net, const int unit, char *const gn_shared,
 /*   25 pool_scatter kernel=>(2,2) stride=>(2,2) (8,3,6,6) float32  at test_cuda_text.py:17 images
  *        [arena+0x0 3,456 B] <- [arena+0x1100 864 B] (8,3,3,3), [arena+0x1480 216 B] (8,3,3,3)
  * an element a thread */
-GN_INLINE void s25(const struct net &net, const int unit, float *restrict out0, const float * in0, const uint8_t * in1)
+GN_INLINE void s25(const struct net &net, const int unit, float *restrict out0, const float * in0,
+    const uint8_t * in1)
 {
     const int e = unit * 256 + (int)threadIdx.x;
     if (e < 864) {
@@ -988,7 +998,8 @@ GN_INLINE void s25(const struct net &net, const int unit, float *restrict out0, 
 /*   26 conv2d_weight (3,1,3,3) float32  at test_cuda_text.py:17 images/conv2d_1
  *        [arena+0xd80 108 B] <- [input x] (8,1,8,8), [arena+0x0 3,456 B] (8,3,6,6)
  * tiles of 4 x 4 by 256, 16 ways */
-GN_INLINE void s26(const struct net &net, const int unit, char *const gn_shared, float *restrict out0, const float * in0, const float * in1)
+GN_INLINE void s26(const struct net &net, const int unit, char *const gn_shared,
+    float *restrict out0, const float * in0, const float * in1)
 {
     const int tid = threadIdx.x;
     const int top = 0, start = unit * 4;
@@ -1197,7 +1208,8 @@ GN_INLINE void s26(const struct net &net, const int unit, char *const gn_shared,
  *        <- in2 [param images/conv2d_1/w] (3,1,3,3)
  *        out0 = in2 - in0 * in1
  * 27 */
-GN_INLINE void s27(const struct net &net, const int unit, float *restrict out0, const float * in0, const float * in1)
+GN_INLINE void s27(const struct net &net, const int unit, float *restrict out0, const float * in0,
+    const float * in1)
 {
     const float x0 = in0[0];
     const int e = unit * 256 + (int)threadIdx.x;
@@ -1226,7 +1238,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) step_0_8(const __grid_cons
     GN_SHARED(2048);
     for (int unit = blockIdx.x; unit < 19; unit += gridDim.x) {
         if (unit < 18) {
-            s0(net, unit, gn_shared, (float *)(A + 0x0), (const float *)(H[0]), (const float *)(H[1]), (const float *)(H[2]));
+            s0(net, unit, gn_shared, (float *)(A + 0x0), (const float *)(H[0]), (const float *)(H[1]),
+                (const float *)(H[2]));
         }
         else {
             s14(net, unit - 18, (float *)(A + 0x15c0), (const double *)(H[6]));
@@ -1237,7 +1250,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) step_0_8(const __grid_cons
     if (gn_last(net.barrier)) {
         s2(net, 0, (uint8_t *)(A + 0x1480), (float *)(A + 0xd80), (const float *)(A + 0x0));
         __syncthreads();
-        s4(net, 0, gn_shared, (float *)(A + 0x0), (const float *)(A + 0xd80), (const float *)(H[3]), (const float *)(H[4]));
+        s4(net, 0, gn_shared, (float *)(A + 0x0), (const float *)(A + 0xd80), (const float *)(H[3]),
+            (const float *)(H[4]));
         __syncthreads();
         s7(net, 0, (int32_t *)(A + 0x80), (const int32_t *)(H[5]));
         __syncthreads();
@@ -1256,11 +1270,13 @@ extern "C" __global__ void __launch_bounds__(THREADS) step_12_17_20(const __grid
         }
         else if (unit < 2) {
             if (!gn_failed(net)) {
-                s17(net, unit - 1, gn_shared, (float *)(H[4]), (const float *)(A + 0x0), (const float *)(A + 0x15c0));
+                s17(net, unit - 1, gn_shared, (float *)(H[4]), (const float *)(A + 0x0),
+                    (const float *)(A + 0x15c0));
             }
         }
         else {
-            s20(net, unit - 2, gn_shared, (float *)(A + 0x1100), (const float *)(A + 0x0), (const float *)(H[3]), (const float *)(A + 0xd80));
+            s20(net, unit - 2, gn_shared, (float *)(A + 0x1100), (const float *)(A + 0x0),
+                (const float *)(H[3]), (const float *)(A + 0xd80));
         }
         if (unit + gridDim.x < 4)
             __syncthreads();
@@ -1275,12 +1291,14 @@ extern "C" __global__ void __launch_bounds__(THREADS) step_21_23__end(const __gr
     for (int unit = blockIdx.x; unit < 4; unit += gridDim.x) {
         if (unit < 2) {
             if (!gn_failed(net)) {
-                s21(net, unit, gn_shared, (float *)(H[3]), (const float *)(A + 0xd80), (const float *)(A + 0x0), (const float *)(A + 0x15c0));
+                s21(net, unit, gn_shared, (float *)(H[3]), (const float *)(A + 0xd80), (const float *)(A + 0x0),
+                    (const float *)(A + 0x15c0));
             }
         }
         else if (unit < 3) {
             if (!gn_failed(net)) {
-                s23(net, unit - 2, gn_shared, (float *)(H[2]), (const float *)(A + 0x1100), (const float *)(A + 0x15c0));
+                s23(net, unit - 2, gn_shared, (float *)(H[2]), (const float *)(A + 0x1100),
+                    (const float *)(A + 0x15c0));
             }
         }
         else {

@@ -302,7 +302,8 @@ static __device__ const float c61[1] = {0.00625f};
 static __device__ const float c75[1] = {1.0f};
 static __device__ const double c89[1] = {1e-06};
 /* what stays on chip */
-GN_INLINE void s5_2_load(const struct net &net, const int unit, char *const gn_resident, const uint8_t * in1)
+GN_INLINE void s5_2_load(const struct net &net, const int unit, char *const gn_resident,
+    const uint8_t * in1)
 {
     float *const panel = (float *)gn_resident;
     const float *const from = (const float *)in1 + (int)unit % 16 * 64;
@@ -311,7 +312,8 @@ GN_INLINE void s5_2_load(const struct net &net, const int unit, char *const gn_r
 }
 
 /* what stays on chip */
-GN_INLINE void s33_load(const struct net &net, const int unit, char *const gn_resident, const uint8_t * in1)
+GN_INLINE void s33_load(const struct net &net, const int unit, char *const gn_resident,
+    const uint8_t * in1)
 {
     float *const panel = (float *)gn_resident;
     const float *const from = (const float *)in1 + (int)unit % 8 * 128;
@@ -326,7 +328,8 @@ GN_INLINE void s33_load(const struct net &net, const int unit, char *const gn_re
  *        <- in2 [param letters/lstm_1/b] (7,64) strides (0,1)
  *        out0 = matmul + in2
  * tiles of 4 x 16 by 16, 4 ways */
-GN_INLINE void s0(const struct net &net, const int unit, char *const gn_shared, float *restrict out0, const float * in0, const float * in1, const float * in2)
+GN_INLINE void s0(const struct net &net, const int unit, char *const gn_shared,
+    float *restrict out0, const float * in0, const float * in1, const float * in2)
 {
     const int tid = threadIdx.x;
     const int top = unit / 4 * 4, start = unit % 4 * 16;
@@ -453,7 +456,8 @@ GN_INLINE void s0(const struct net &net, const int unit, char *const gn_shared, 
 /*    2 take (5,32,64) float32  at test_cuda_text.py:24 letters/lstm_1
  *        [arena+0x0 40,960 B] <- [arena+0xa000 1,792 B] (7,64), [input ids] (5,32) strides (1,5)
  * element by element */
-GN_INLINE void s2(const struct net &net, const int unit, float *restrict out0, const float * in0, const int32_t * in1)
+GN_INLINE void s2(const struct net &net, const int unit, float *restrict out0, const float * in0,
+    const int32_t * in1)
 {
     const int gn_step = 2;
     int bad = 0;
@@ -533,7 +537,11 @@ GN_INLINE void s5(const struct net &net, const int unit, uint8_t *restrict out0,
  *        out5 = tanh(out4)
  *        out6 = out0 * out5
  * tiles of 16 x 4 by 16, 4 ways, panel on chip */
-GN_INLINE void s5_2(const struct net &net, const int unit, char *const gn_shared, char *const gn_resident, float *restrict out0, float *restrict out1, float *restrict out2, float *restrict out3, float *restrict out4, float *restrict out5, float *restrict out6, const float * in0, const float * in2, const float * in3, const float * in4, const float * in5, const float * in6)
+GN_INLINE void s5_2(const struct net &net, const int unit, char *const gn_shared,
+    char *const gn_resident, float *restrict out0, float *restrict out1, float *restrict out2,
+    float *restrict out3, float *restrict out4, float *restrict out5, float *restrict out6,
+    const float * in0, const float * in2, const float * in3, const float * in4, const float * in5,
+    const float * in6)
 {
     const int tid = threadIdx.x;
     const int top = unit / 16 * 16, start = unit % 16 * 4;
@@ -664,7 +672,8 @@ GN_INLINE void s5_2(const struct net &net, const int unit, char *const gn_shared
  *        <- [arena+0xa800 10,240 B] (32,5,16) strides (16,512,1)
  *        <- [param letters/dense_1/w] (16,7)
  * tiles of 8 x 8 by 16, 4 ways */
-GN_INLINE void s8(const struct net &net, const int unit, char *const gn_shared, float *restrict out0, const float * in0, const float * in1)
+GN_INLINE void s8(const struct net &net, const int unit, char *const gn_shared,
+    float *restrict out0, const float * in0, const float * in1)
 {
     const int tid = threadIdx.x;
     const int entry = unit;
@@ -789,7 +798,8 @@ GN_INLINE void s8(const struct net &net, const int unit, char *const gn_shared, 
 
 /*   11 bounded size=>7 wrap=>False (32,5) int32  at test_cuda_text.py:41 softmax_cross_entropy
  *        [arena+0x0 640 B] <- [input target] (32,5) */
-GN_INLINE void s11(const struct net &net, const int unit, int32_t *restrict out0, const int32_t * in0)
+GN_INLINE void s11(const struct net &net, const int unit, int32_t *restrict out0,
+    const int32_t * in0)
 {
     const int gn_step = 11;
     int bad = 0;
@@ -830,7 +840,8 @@ GN_INLINE void s11(const struct net &net, const int unit, int32_t *restrict out0
  *        out0 = log(t4) - sum(where(t3, t1, 0))
  *        out1 = where(t3, -0.00625, 0) + 0.00625 / t4 * t2
  * rows of 7 columns, 1 threads each */
-GN_INLINE void s12(const struct net &net, const int unit, float *restrict out0, float *restrict out1, const float * in1, const int32_t * in2)
+GN_INLINE void s12(const struct net &net, const int unit, float *restrict out0,
+    float *restrict out1, const float * in1, const int32_t * in2)
 {
     const int lane = 0;
     const int place = threadIdx.x;
@@ -904,7 +915,8 @@ GN_INLINE void s12(const struct net &net, const int unit, float *restrict out0, 
  *        out0 [arena+0x22200 4 B] <- in0 [arena+0x280 640 B] (32,5)
  *        out0 = sum / 160
  * 256 threads a line */
-GN_INLINE void s16(const struct net &net, const int unit, char *const gn_shared, float *restrict out0, const float * in0)
+GN_INLINE void s16(const struct net &net, const int unit, char *const gn_shared,
+    float *restrict out0, const float * in0)
 {
     const int t = threadIdx.x;
     const float v0 = t < 160 ? in0[t] : 0;
@@ -939,7 +951,9 @@ GN_INLINE void s16(const struct net &net, const int unit, char *const gn_shared,
  *        t0 = cast(out0, dtype=float64)
  *        out1 = cast(in2 / (1 - in1 ** t0), dtype=float32)
  *        out2 = cast(reciprocal(sqrt(1 - in3 ** t0)), dtype=float32) */
-GN_INLINE void s18(const struct net &net, const int unit, int32_t *restrict out0, float *restrict out1, float *restrict out2, const double * in2, const double * in4, const double * in5)
+GN_INLINE void s18(const struct net &net, const int unit, int32_t *restrict out0,
+    float *restrict out1, float *restrict out2, const double * in2, const double * in4,
+    const double * in5)
 {
     const int32_t x0 = out0[0];
     const int32_t x1 = c56[0];
@@ -981,7 +995,8 @@ GN_INLINE void s19(const struct net &net, const int unit, float *restrict out0, 
 /*   22 sum axes=>(0,1) (7,) float32  at test_cuda_text.py:24 letters/dense_1
  *        [arena+0x221c0 28 B] <- [arena+0x2800 4,480 B] (32,5,7)
  * 32 threads a line */
-GN_INLINE void s22(const struct net &net, const int unit, char *const gn_shared, float *restrict out0, const float * in0)
+GN_INLINE void s22(const struct net &net, const int unit, char *const gn_shared,
+    float *restrict out0, const float * in0)
 {
     const int t = threadIdx.x / 8;
     const int line = threadIdx.x % 8;
@@ -1044,7 +1059,8 @@ GN_INLINE void s25(const struct net &net, const int unit, float *restrict out0, 
 /*   26 matmul (16,7) float32  at test_cuda_text.py:24 letters/dense_1
  *        [arena+0x22000 448 B] <- [arena+0x0 10,240 B] (16,160) strides (1,16), [arena+0x2800 4,480 B] (160,7)
  * tiles of 8 x 2 by 256, 16 ways */
-GN_INLINE void s26(const struct net &net, const int unit, char *const gn_shared, float *restrict out0, const float * in0, const float * in1)
+GN_INLINE void s26(const struct net &net, const int unit, char *const gn_shared,
+    float *restrict out0, const float * in0, const float * in1)
 {
     const int tid = threadIdx.x;
     const int top = unit / 4 * 8, start = unit % 4 * 2;
@@ -1161,7 +1177,8 @@ GN_INLINE void s26(const struct net &net, const int unit, char *const gn_shared,
  *        out0 [arena+0x22340 4 B] <- in0 [arena+0x22000 448 B] (16,7)
  *        sum of square(in0)
  * 128 threads a line */
-GN_INLINE void s27(const struct net &net, const int unit, char *const gn_shared, float *restrict out0, const float * in0)
+GN_INLINE void s27(const struct net &net, const int unit, char *const gn_shared,
+    float *restrict out0, const float * in0)
 {
     const int t = threadIdx.x % 128;
     const int line = threadIdx.x / 128;
@@ -1184,7 +1201,8 @@ GN_INLINE void s27(const struct net &net, const int unit, char *const gn_shared,
 /*   29 matmul (160,16) float32  at test_cuda_text.py:24 letters/dense_1
  *        [arena+0x1c800 10,240 B] <- [arena+0x2800 4,480 B] (160,7), [param letters/dense_1/w] (7,16) strides (1,7)
  * tiles of 4 x 16 by 8, 4 ways */
-GN_INLINE void s29(const struct net &net, const int unit, char *const gn_shared, float *restrict out0, const float * in0, const float * in1)
+GN_INLINE void s29(const struct net &net, const int unit, char *const gn_shared,
+    float *restrict out0, const float * in0, const float * in1)
 {
     const int tid = threadIdx.x;
     const int top = unit * 4, start = 0;
@@ -1356,7 +1374,10 @@ GN_INLINE void s32(const struct net &net, const int unit, uint8_t *restrict out0
  *        out3 = t0 * in3 * (in2 * (1 - in2))
  *        out4 = t1 * in8
  * 32 x 16 */
-GN_INLINE void s32_2(const struct net &net, const int unit, float *restrict out0, float *restrict out1, float *restrict out2, float *restrict out3, float *restrict out4, const float * in0, const float * in1, const float * in2, const float * in3, const float * in5, const float * in6, const float * in7, const float * in8, const float * in9)
+GN_INLINE void s32_2(const struct net &net, const int unit, float *restrict out0,
+    float *restrict out1, float *restrict out2, float *restrict out3, float *restrict out4,
+    const float * in0, const float * in1, const float * in2, const float * in3, const float * in5,
+    const float * in6, const float * in7, const float * in8, const float * in9)
 {
     const float x4 = c75[0];
     const int e = unit * 256 + (int)threadIdx.x;
@@ -1400,7 +1421,8 @@ GN_INLINE void s32_2(const struct net &net, const int unit, float *restrict out0
  *        <- [arena+0x8000-8192*k1 8,192 B] (32,64)
  *        <- [arena+0x21000 4,096 B] (4096,)
  * tiles of 16 x 2 by 64, 8 ways, panel on chip */
-GN_INLINE void s33(const struct net &net, const int unit, char *const gn_shared, char *const gn_resident, float *restrict out0, const float * in0)
+GN_INLINE void s33(const struct net &net, const int unit, char *const gn_shared,
+    char *const gn_resident, float *restrict out0, const float * in0)
 {
     const int tid = threadIdx.x;
     const int top = unit / 8 * 16, start = unit % 8 * 2;
@@ -1485,7 +1507,8 @@ GN_INLINE void s33(const struct net &net, const int unit, char *const gn_shared,
 /*   34 matmul (16,64) float32  at test_cuda_text.py:24 letters/lstm_1
  *        [arena+0x10000 4,096 B] <- [arena+0xa000 10,240 B] (16,160) strides (1,16), [arena+0x0 40,960 B] (160,64)
  * tiles of 4 x 4 by 256, 16 ways */
-GN_INLINE void s34(const struct net &net, const int unit, char *const gn_shared, float *restrict out0, const float * in0, const float * in1)
+GN_INLINE void s34(const struct net &net, const int unit, char *const gn_shared,
+    float *restrict out0, const float * in0, const float * in1)
 {
     const int tid = threadIdx.x;
     const int top = unit / 16 * 4, start = unit % 16 * 4;
@@ -1599,7 +1622,8 @@ GN_INLINE void s34(const struct net &net, const int unit, char *const gn_shared,
  *        out0 [arena+0x11700 4 B] <- in0 [arena+0x10000 4,096 B] (16,64)
  *        sum of square(in0)
  * 256 threads a line */
-GN_INLINE void s35(const struct net &net, const int unit, char *const gn_shared, float *restrict out0, const float * in0)
+GN_INLINE void s35(const struct net &net, const int unit, char *const gn_shared,
+    float *restrict out0, const float * in0)
 {
     const int t = threadIdx.x;
     float acc = 0;
@@ -1628,7 +1652,8 @@ GN_INLINE void s35(const struct net &net, const int unit, char *const gn_shared,
 /*   37 scatter_add rows=>7 (7,64) float32  at test_cuda_text.py:24 letters/lstm_1
  *        [arena+0x11000 1,792 B] <- [arena+0x0 40,960 B] (5,32,64), [input ids] (5,32) strides (1,5)
  * 1 rows by 64 columns */
-GN_INLINE void s37(const struct net &net, const int unit, char *const gn_shared, float *restrict out0, const float * in0, const int32_t * in1)
+GN_INLINE void s37(const struct net &net, const int unit, char *const gn_shared,
+    float *restrict out0, const float * in0, const int32_t * in1)
 {
     const int gn_step = 37;
     const int lane = threadIdx.x % 64, group = threadIdx.x / 64;
@@ -1723,7 +1748,8 @@ GN_INLINE void s37(const struct net &net, const int unit, char *const gn_shared,
 /*   38 sum axes=>(0,) (64,) float32  at test_cuda_text.py:24 letters/lstm_1
  *        [arena+0x11c0 256 B] <- [arena+0x11000 1,792 B] (7,64)
  * 4 threads a line */
-GN_INLINE void s38(const struct net &net, const int unit, char *const gn_shared, float *restrict out0, const float * in0)
+GN_INLINE void s38(const struct net &net, const int unit, char *const gn_shared,
+    float *restrict out0, const float * in0)
 {
     const int t = threadIdx.x / 64;
     const int k = threadIdx.x % 64;
@@ -1743,7 +1769,8 @@ GN_INLINE void s38(const struct net &net, const int unit, char *const gn_shared,
  *        out0 [arena+0x12c0 4 B] <- in0 [arena+0x11c0 256 B] (64,)
  *        sum of square(in0)
  * 64 threads a line */
-GN_INLINE void s39(const struct net &net, const int unit, char *const gn_shared, float *restrict out0, const float * in0)
+GN_INLINE void s39(const struct net &net, const int unit, char *const gn_shared,
+    float *restrict out0, const float * in0)
 {
     const int t = threadIdx.x % 64;
     const int line = threadIdx.x / 64;
@@ -1770,7 +1797,8 @@ GN_INLINE void s39(const struct net &net, const int unit, char *const gn_shared,
 /*   41 matmul (16,64) float32  at test_cuda_text.py:24 letters/lstm_1
  *        [arena+0x0 4,096 B] <- [param letters/embedding_1/w] (16,7) strides (1,16), [arena+0x11000 1,792 B] (7,64)
  * tiles of 4 x 16 by 8, 4 ways */
-GN_INLINE void s41(const struct net &net, const int unit, char *const gn_shared, float *restrict out0, const float * in0, const float * in1)
+GN_INLINE void s41(const struct net &net, const int unit, char *const gn_shared,
+    float *restrict out0, const float * in0, const float * in1)
 {
     const int tid = threadIdx.x;
     const int top = unit / 4 * 4, start = unit % 4 * 16;
@@ -1892,7 +1920,8 @@ GN_INLINE void s41(const struct net &net, const int unit, char *const gn_shared,
  *        out0 [arena+0x1300 4 B] <- in0 [arena+0x0 4,096 B] (16,64)
  *        sum of square(in0)
  * 256 threads a line */
-GN_INLINE void s42(const struct net &net, const int unit, char *const gn_shared, float *restrict out0, const float * in0)
+GN_INLINE void s42(const struct net &net, const int unit, char *const gn_shared,
+    float *restrict out0, const float * in0)
 {
     const int t = threadIdx.x;
     float acc = 0;
@@ -1921,7 +1950,8 @@ GN_INLINE void s42(const struct net &net, const int unit, char *const gn_shared,
 /*   44 matmul (7,16) float32  at test_cuda_text.py:24 letters/lstm_1
  *        [arena+0x1000 448 B] <- [arena+0x11000 1,792 B] (7,64), [param letters/lstm_1/wx] (64,16) strides (1,64)
  * tiles of 2 x 16 by 64, 8 ways */
-GN_INLINE void s44(const struct net &net, const int unit, char *const gn_shared, float *restrict out0, const float * in0, const float * in1)
+GN_INLINE void s44(const struct net &net, const int unit, char *const gn_shared,
+    float *restrict out0, const float * in0, const float * in1)
 {
     const int tid = threadIdx.x;
     const int top = unit * 2, start = 0;
@@ -2055,7 +2085,9 @@ GN_INLINE void s44(const struct net &net, const int unit, char *const gn_shared,
  *        t1 = t0 + cast(in4, dtype=float64) + cast(in5, dtype=float64) + cast(sum, dtype=float64)
  *        out0 = cast(minimum(in6 / (sqrt(t1) + 1e-06), 1), dtype=float32)
  * 128 threads a line */
-GN_INLINE void s45(const struct net &net, const int unit, char *const gn_shared, float *restrict out0, const float * in0, const float * in1, const float * in2, const float * in3, const float * in4, const float * in5, const double * in7)
+GN_INLINE void s45(const struct net &net, const int unit, char *const gn_shared,
+    float *restrict out0, const float * in0, const float * in1, const float * in2,
+    const float * in3, const float * in4, const float * in5, const double * in7)
 {
     const int t = threadIdx.x % 128;
     const int line = threadIdx.x / 128;
@@ -2176,7 +2208,9 @@ GN_INLINE void s51(const struct net &net, const int unit, float *restrict out0, 
  *        (16,64) out0 [slot m/letters/lstm_1/wx], out1 [slot v/letters/lstm_1/wx], out2 [param letters/lstm_1/wx] <- in2 [arena+0x0 4,096 B]  at test_cuda_text.py:24 optimizer/letters/lstm_1
  *        (7,16) out0 [slot m/letters/embedding_1/w], out1 [slot v/letters/embedding_1/w], out2 [param letters/embedding_1/w] <- in2 [arena+0x1000 448 B]  at test_cuda_text.py:23 optimizer/letters/embedding_1
  * 2343 in 6 arrays */
-GN_INLINE void s57(const struct net &net, const int unit, const float * in0, const float * in3, const float * in4, const float * in5, const float * in7, const float * in8, const float * in9, const float * in10)
+GN_INLINE void s57(const struct net &net, const int unit, const float * in0, const float * in3,
+    const float * in4, const float * in5, const float * in7, const float * in8, const float * in9,
+    const float * in10)
 {
     char *const A = net.A;
     char *const *const H = net.H;
@@ -2277,7 +2311,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) step_0_32(const __grid_con
     GN_SHARED(1280);
     for (int unit = blockIdx.x; unit < 17; unit += gridDim.x) {
         if (unit < 8) {
-            s0(net, unit, gn_shared, (float *)(A + 0xa000), (const float *)(H[3]), (const float *)(H[4]), (const float *)(H[5]));
+            s0(net, unit, gn_shared, (float *)(A + 0xa000), (const float *)(H[3]), (const float *)(H[4]),
+                (const float *)(H[5]));
         }
         else if (unit < 10) {
             s4(net, unit - 8, (float *)(A + 0xd000), (const float *)(H[2]));
@@ -2329,7 +2364,13 @@ extern "C" __global__ void __launch_bounds__(THREADS) run_5_2(const __grid_const
                 s5_2_load(net, unit, gn_shared + 1280, (const uint8_t *)(A + 0x1c800));
                 __syncthreads();
             }
-            s5_2(net, unit, gn_shared, gn_shared + 1280, (float *)(A + 0x10000 + k0 * 2048), (float *)(A + 0x1a000 + k0 * 2048), (float *)(A + 0x15000 + k0 * 2048), (float *)(A + 0x17800 + k0 * 2048), (float *)(A + 0xd000 + (k0 + 1) * 2048), (float *)(A + 0x12800 + k0 * 2048), (float *)(A + 0xa000 + (k0 + 1) * 2048), (const float *)(A + 0xa000 + k0 * 2048), (const float *)(A + 0xd000 + k0 * 2048), (const float *)(A + 0x0 + k0 * 8192), (const float *)(A + 0x40 + k0 * 8192), (const float *)(A + 0x80 + k0 * 8192), (const float *)(A + 0xc0 + k0 * 8192));
+            s5_2(net, unit, gn_shared, gn_shared + 1280, (float *)(A + 0x10000 + k0 * 2048),
+                (float *)(A + 0x1a000 + k0 * 2048), (float *)(A + 0x15000 + k0 * 2048),
+                (float *)(A + 0x17800 + k0 * 2048), (float *)(A + 0xd000 + (k0 + 1) * 2048),
+                (float *)(A + 0x12800 + k0 * 2048), (float *)(A + 0xa000 + (k0 + 1) * 2048),
+                (const float *)(A + 0xa000 + k0 * 2048), (const float *)(A + 0xd000 + k0 * 2048),
+                (const float *)(A + 0x0 + k0 * 8192), (const float *)(A + 0x40 + k0 * 8192),
+                (const float *)(A + 0x80 + k0 * 8192), (const float *)(A + 0xc0 + k0 * 8192));
             __syncthreads();
         }
         if (k0 < 4)
@@ -2353,10 +2394,12 @@ extern "C" __global__ void __launch_bounds__(THREADS) step_8_11_12_18(const __gr
             __syncthreads();
     }
     if (gn_last(net.barrier)) {
-        s12(net, 0, (float *)(A + 0x280), (float *)(A + 0x2800), (const float *)(H[8]), (const int32_t *)(A + 0x0));
+        s12(net, 0, (float *)(A + 0x280), (float *)(A + 0x2800), (const float *)(H[8]),
+            (const int32_t *)(A + 0x0));
         __syncthreads();
         if (!gn_failed(net)) {
-            s18(net, 0, (int32_t *)(H[10]), (float *)(A + 0x22240), (float *)(A + 0x22280), (const double *)(H[11]), (const double *)(H[12]), (const double *)(H[13]));
+            s18(net, 0, (int32_t *)(H[10]), (float *)(A + 0x22240), (float *)(A + 0x22280),
+                (const double *)(H[11]), (const double *)(H[12]), (const double *)(H[13]));
         }
     }
 }
@@ -2374,7 +2417,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) step_16_22_29(const __grid
             s22(net, unit - 1, gn_shared, (float *)(A + 0x221c0), (const float *)(A + 0x2800));
         }
         else {
-            s29(net, unit - 2, gn_shared, (float *)(A + 0x1c800), (const float *)(A + 0x2800), (const float *)(H[7]));
+            s29(net, unit - 2, gn_shared, (float *)(A + 0x1c800), (const float *)(A + 0x2800),
+                (const float *)(H[7]));
         }
         if (unit + gridDim.x < 42)
             __syncthreads();
@@ -2399,7 +2443,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) step_26_27(const __grid_co
     char *const A = net.A;
     GN_SHARED(12288);
     for (int unit = blockIdx.x; unit < 8; unit += gridDim.x) {
-        s26(net, unit, gn_shared, (float *)(A + 0x22000), (const float *)(A + 0x0), (const float *)(A + 0x2800));
+        s26(net, unit, gn_shared, (float *)(A + 0x22000), (const float *)(A + 0x0),
+            (const float *)(A + 0x2800));
         if (unit + gridDim.x < 8)
             __syncthreads();
     }
@@ -2417,7 +2462,13 @@ extern "C" __global__ void __launch_bounds__(THREADS) run_32_2_33(const __grid_c
     __syncthreads();
     for (int k1 = 0; k1 < 5; ++k1) {
         for (int unit = blockIdx.x; unit < 2; unit += gridDim.x) {
-            s32_2(net, unit, (float *)(A + 0x8000 - k1 * 8192), (float *)(A + 0x8040 - k1 * 8192), (float *)(A + 0x8080 - k1 * 8192), (float *)(A + 0x80c0 - k1 * 8192), (float *)(A + 0x20000 + ((k1 + 1) % 2) * 2048), (const float *)(A + 0x1f000 + (k1 % 2) * 2048), (const float *)(A + 0x1c900 - k1 * 64), (const float *)(A + 0x12000 - k1 * 2048), (const float *)(A + 0x14800 - k1 * 2048), (const float *)(A + 0x20000 + (k1 % 2) * 2048), (const float *)(A + 0x19800 - k1 * 2048), (const float *)(A + 0x17000 - k1 * 2048), (const float *)(A + 0xf000 - k1 * 2048), (const float *)(A + 0x1c000 - k1 * 2048));
+            s32_2(net, unit, (float *)(A + 0x8000 - k1 * 8192), (float *)(A + 0x8040 - k1 * 8192),
+                (float *)(A + 0x8080 - k1 * 8192), (float *)(A + 0x80c0 - k1 * 8192),
+                (float *)(A + 0x20000 + ((k1 + 1) % 2) * 2048), (const float *)(A + 0x1f000 + (k1 % 2) * 2048),
+                (const float *)(A + 0x1c900 - k1 * 64), (const float *)(A + 0x12000 - k1 * 2048),
+                (const float *)(A + 0x14800 - k1 * 2048), (const float *)(A + 0x20000 + (k1 % 2) * 2048),
+                (const float *)(A + 0x19800 - k1 * 2048), (const float *)(A + 0x17000 - k1 * 2048),
+                (const float *)(A + 0xf000 - k1 * 2048), (const float *)(A + 0x1c000 - k1 * 2048));
         }
         gn_meet(net.barrier);
         for (int unit = blockIdx.x; unit < 16; unit += gridDim.x) {
@@ -2425,7 +2476,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) run_32_2_33(const __grid_c
                 s33_load(net, unit, gn_shared + 5120, (const uint8_t *)(A + 0x21000));
                 __syncthreads();
             }
-            s33(net, unit, gn_shared, gn_shared + 5120, (float *)(A + 0x1f000 + ((k1 + 1) % 2) * 2048), (const float *)(A + 0x8000 - k1 * 8192));
+            s33(net, unit, gn_shared, gn_shared + 5120, (float *)(A + 0x1f000 + ((k1 + 1) % 2) * 2048),
+                (const float *)(A + 0x8000 - k1 * 8192));
             __syncthreads();
         }
         if (k1 < 4)
@@ -2440,10 +2492,12 @@ extern "C" __global__ void __launch_bounds__(THREADS) step_34_37(const __grid_co
     GN_SHARED(8480);
     for (int unit = blockIdx.x; unit < 71; unit += gridDim.x) {
         if (unit < 64) {
-            s34(net, unit, gn_shared, (float *)(A + 0x10000), (const float *)(A + 0xa000), (const float *)(A + 0x0));
+            s34(net, unit, gn_shared, (float *)(A + 0x10000), (const float *)(A + 0xa000),
+                (const float *)(A + 0x0));
         }
         else {
-            s37(net, unit - 64, gn_shared, (float *)(A + 0x11000), (const float *)(A + 0x0), (const int32_t *)(H[0]));
+            s37(net, unit - 64, gn_shared, (float *)(A + 0x11000), (const float *)(A + 0x0),
+                (const int32_t *)(H[0]));
         }
         if (unit + gridDim.x < 71)
             __syncthreads();
@@ -2463,10 +2517,12 @@ extern "C" __global__ void __launch_bounds__(THREADS) step_35_49(const __grid_co
             s38(net, unit - 1, gn_shared, (float *)(A + 0x11c0), (const float *)(A + 0x11000));
         }
         else if (unit < 18) {
-            s41(net, unit - 2, gn_shared, (float *)(A + 0x0), (const float *)(H[3]), (const float *)(A + 0x11000));
+            s41(net, unit - 2, gn_shared, (float *)(A + 0x0), (const float *)(H[3]),
+                (const float *)(A + 0x11000));
         }
         else if (unit < 22) {
-            s44(net, unit - 18, gn_shared, (float *)(A + 0x1000), (const float *)(A + 0x11000), (const float *)(H[4]));
+            s44(net, unit - 18, gn_shared, (float *)(A + 0x1000), (const float *)(A + 0x11000),
+                (const float *)(H[4]));
         }
         else if (unit < 23) {
             s50(net, unit - 22, (float *)(A + 0x1380), (const double *)(H[13]));
@@ -2495,7 +2551,9 @@ extern "C" __global__ void __launch_bounds__(THREADS) step_35_49(const __grid_co
         __syncthreads();
         s42(net, 0, gn_shared, (float *)(A + 0x1300), (const float *)(A + 0x0));
         __syncthreads();
-        s45(net, 0, gn_shared, (float *)(A + 0x1340), (const float *)(A + 0x1000), (const float *)(A + 0x22300), (const float *)(A + 0x22340), (const float *)(A + 0x11700), (const float *)(A + 0x12c0), (const float *)(A + 0x1300), (const double *)(H[15]));
+        s45(net, 0, gn_shared, (float *)(A + 0x1340), (const float *)(A + 0x1000),
+            (const float *)(A + 0x22300), (const float *)(A + 0x22340), (const float *)(A + 0x11700),
+            (const float *)(A + 0x12c0), (const float *)(A + 0x1300), (const double *)(H[15]));
         __syncthreads();
         s48(net, 0, (float *)(A + 0x12c0), (const double *)(H[11]));
         __syncthreads();
@@ -2508,7 +2566,9 @@ extern "C" __global__ void __launch_bounds__(THREADS) step_57(const __grid_const
     char *const A = net.A;
     for (int unit = blockIdx.x; unit < 12; unit += gridDim.x) {
         if (!gn_failed(net)) {
-            s57(net, unit, (const float *)(A + 0x222c0), (const float *)(A + 0x1340), (const float *)(A + 0x12c0), (const float *)(A + 0x1300), (const float *)(A + 0x1380), (const float *)(A + 0x22280), (const float *)(A + 0x13c0), (const float *)(A + 0x22240));
+            s57(net, unit, (const float *)(A + 0x222c0), (const float *)(A + 0x1340),
+                (const float *)(A + 0x12c0), (const float *)(A + 0x1300), (const float *)(A + 0x1380),
+                (const float *)(A + 0x22280), (const float *)(A + 0x13c0), (const float *)(A + 0x22240));
         }
     }
 }
