@@ -19,11 +19,11 @@ PEERS_STAMP := $(PEERS_VENV)/.installed
 unexport OPENBLAS_CORETYPE OPENBLAS_L2_SIZE
 
 .DELETE_ON_ERROR:
-.PHONY: help venv train test sanitize lint format bench reproduce golden clean
+.PHONY: help venv train test test-gpu sanitize sanitize-gpu lint format bench bench-gpu reproduce golden clean
 .DEFAULT_GOAL := help
 
 help: ## List these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 venv: $(STAMP) ## Create .venv with $(PYTHON) and install graphnet and its tools, editable
 
@@ -46,7 +46,7 @@ test: $(STAMP) ## Run the tests on WORKERS (2) processes; tests on real data nee
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 # Python itself is not instrumented, so the sanitizers' libraries are loaded in front of it.
-SANITIZED := tests/conformance tests/graphnet/test_backend_c.py \
+SANITIZED := tests/conformance tests/graphnet/test_backend_c.py tests/kernels/cuda \
   $(filter-out %/conftest.py %/test_toolchain.py %/test_cache.py %/test_threads.py,$(wildcard tests/kernels/c/*.py)) \
   tests/compiler/test_random_graphs.py::test_the_c_backend_computes_the_same
 sanitize: export CC := $(or $(SANITIZE_CC),gcc) -fsanitize=address,undefined -fno-sanitize-recover=all -g1
@@ -57,6 +57,28 @@ sanitize: $(STAMP) ## Run the C backend's tests under AddressSanitizer and UBSan
 	LD_PRELOAD="$$($(or $(SANITIZE_CC),gcc) -print-file-name=libasan.so) $$($(or $(SANITIZE_CC),gcc) -print-file-name=libubsan.so)" \
 	  $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal $(SANITIZED) \
 	  --apart -k "not numpy-" $(ARGS)
+
+# On a machine with an NVIDIA GPU; CUDA_EXTRA=cuda12 where its driver is for CUDA 12.
+CUDA_EXTRA ?= cuda
+CUDA_STAMP := $(VENV)/.installed-$(CUDA_EXTRA)
+
+$(CUDA_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --editable '.[dev,$(CUDA_EXTRA)]'
+	@touch $@
+
+test-gpu: $(CUDA_STAMP) ## Run the tests that need a GPU
+	$(BIN)/python -m pytest -m gpu -n 0 $(ARGS)
+
+sanitize-gpu: $(CUDA_STAMP) ## Run the ops' conformance tests on the GPU under NVIDIA's compute-sanitizer
+	for tool in memcheck racecheck initcheck; do \
+	  compute-sanitizer --tool $$tool --error-exitcode 1 --target-processes all \
+	    $(BIN)/python -m pytest -q -m gpu -n 0 tests/conformance $(ARGS) || exit 1; \
+	done
+
+bench-gpu: $(CUDA_STAMP) ## Measure on the GPU: beside PyTorch and JAX, the GPU's peaks, and open choices of the backend
+	$(BIN)/python benchmarks/cuda_peaks.py
+	$(BIN)/graphnet bench --device cuda $(ARGS)
+	$(BIN)/python benchmarks/cuda_choices.py
 
 lint: $(STAMP) ## Check style (ruff), formatting (ruff format) and types (mypy, strict)
 	$(BIN)/ruff check .

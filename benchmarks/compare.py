@@ -3,7 +3,8 @@
 cases.py, registry.py     what is computed, and by whom       (peers/)
 processes.py              each in a process of its own, asked over pipes
 measuring.py              the same first steps, then rounds in turn
-floors.py                 what the machine can do at most
+floors.py, cuda_peaks.py  what the machine can do at most, and its GPU
+gpu.py                    the GPU's name, and how much of its memory is in use
 tables.py                 terminal, Markdown, JSON
 """
 
@@ -19,21 +20,24 @@ import signal
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import cuda_peaks
 import floors
+import gpu
 import tables
 from measuring import Result, Settings, compile_times, measure
-from peers.cases import CASES, Case
-from peers.registry import PEERS, Entry, graphnet
+from peers.cases import CASES, FEEDS, Case
+from peers.registry import Entry, graphnet, peers
 from processes import cleared, usable_cores
 
 from graphnet.atomic import write_atomically
-from graphnet.backend import choose
 from graphnet.cli import options
+from graphnet.cli.bench import backends_of
 from graphnet.cli.info import processor
-from graphnet.compiler.errors import FileError, GraphnetError, NameError_
+from graphnet.compiler.errors import BackendError, FileError, GraphnetError, NameError_
 from graphnet.data.suggest import suggest
 
 FOLDER = Path(__file__).resolve().parent
@@ -48,26 +52,27 @@ def run(args: argparse.Namespace) -> int:
         for name in ("json", "markdown")
     }
     chosen = [find("model", name, CASES) for name in args.models] or list(CASES.values())
-    modes = modes_of(args.mode or "train")
-    backends = [name.strip() for name in args.backend.split(",")]
-    for name in backends:
-        choose(args.device, name)  # an unknown one is told before anything is measured
-    entries = [*(graphnet(name, args.device) for name in backends), *peers_of(args.peers or "auto")]
+    modes = listed("mode", args.mode or "train", MODES)
+    ours = [graphnet(name, args.device) for name in backends_of(args.backend)]
+    entries = [*ours, *peers_of(args.peers or "auto", args.device)]
     settings = settings_of(args, entries)
+    card = card_of(args.device, args.backend)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, stopped)
-    machine = floors.measure(settings.cores)
-    about = describe(settings, machine)
+    machine = floors.measure(settings.cores) if card is None else cuda_peaks.measure()
+    limits = None if isinstance(machine, str) else machine
+    about = describe(settings, machine, card)
     print("\n".join(about["lines"]), end="\n\n", flush=True)
     results: list[Result] = []
     for mode in modes:
         for case in variants(chosen, mode):
-            result = (compile_times if mode == "compile" else measure)(case, entries, settings, tell)
+            found = (compile_times if mode == "compile" else measure)(case, entries, settings, tell)
             tell("")
-            add_floor(result, machine)
-            results.append(result)
-            print(tables.text(result), flush=True)
-            write(paths, results, about)
+            for result in found:
+                add_floor(result, limits)
+                print(tables.text(result, limits), flush=True)
+            results += found
+            write(paths, results, about, limits)
     return int(any(row.ours and (row.failed or not row.agrees) for result in results for row in result.rows))
 
 
@@ -76,12 +81,14 @@ def stopped(number: int, frame: object) -> None:
     raise SystemExit(128 + number)
 
 
-def write(paths: Mapping[str, Path | None], results: Sequence[Result], about: dict[str, Any]) -> None:
+def write(
+    paths: Mapping[str, Path | None], results: Sequence[Result], about: dict[str, Any], limits: floors.Machine | None
+) -> None:
     """Write the files after each case, so that an interrupted run leaves what it has."""
     if path := paths["json"]:
         write_atomically(path, (json.dumps(tables.report(results, about), indent=1) + "\n").encode())
     if path := paths["markdown"]:
-        write_atomically(path, tables.markdown(results, about).encode())
+        write_atomically(path, tables.markdown(results, about, limits).encode())
 
 
 def find(kind: str, name: str, known: Mapping[str, Any]) -> Any:
@@ -91,17 +98,27 @@ def find(kind: str, name: str, known: Mapping[str, Any]) -> Any:
     return known[name]
 
 
-def peers_of(chosen: str) -> list[Entry]:
+def card_of(device: str, backends: str) -> gpu.Gpu | None:
+    """The GPU, if the device is one and not only emulated; raises BackendError where none answers."""
+    if device != "cuda" or set(backends_of(backends)) == {"emulated"}:
+        return None
+    try:
+        return gpu.describe()
+    except gpu.NoGpuError as error:
+        raise BackendError(f"--device cuda: {error}") from None
+
+
+def peers_of(chosen: str, device: str) -> list[Entry]:
     """The peers of a comma-separated list; auto and all: every one, the missing ones saying so in their row."""
+    known = {entry.name: entry for entry in peers(device)}
     if chosen in ("auto", "all"):
-        return list(PEERS)
-    known = {entry.name: entry for entry in PEERS}
+        return list(known.values())
     return [find("peer", name.strip(), known) for name in chosen.split(",")]
 
 
-def modes_of(chosen: str) -> list[str]:
-    """The modes of a comma-separated list."""
-    return [find("mode", name.strip(), dict.fromkeys(MODES, name.strip())) for name in chosen.split(",")]
+def listed(kind: str, chosen: str, known: Sequence[str]) -> list[str]:
+    """The names of a comma-separated list, all of which are known."""
+    return [find(kind, name.strip(), dict.fromkeys(known, name.strip())) for name in chosen.split(",")]
 
 
 def variants(chosen: Sequence[Case], mode: str) -> list[Case]:
@@ -127,12 +144,16 @@ def settings_of(args: argparse.Namespace, entries: Sequence[Entry]) -> Settings:
         args.rounds or (2 if args.quick else 7),
         args.seconds or (0.05 if args.quick else 0.5),
         limits_of(args.limit or "120", entries),
+        args.device,
+        listed("feed", args.feed or ("device,host,read" if args.device == "cuda" else "read"), list(FEEDS)),
+        bool(args.kernels),
     )
 
 
 def limits_of(text: str, entries: Sequence[Entry]) -> dict[str, float]:
     """``120`` or ``60,torch-compile=600``: seconds by entry, under "" those of all others."""
-    limits, known = {"": 120.0}, {entry.name: entry for entry in (*PEERS, *entries)}
+    everyone = (*peers("cpu"), *peers("cuda"), *entries)
+    limits, known = {"": 120.0}, {entry.name: entry for entry in everyone}
     for part in text.split(","):
         name, separator, value = part.rpartition("=")
         if separator:
@@ -144,37 +165,34 @@ def limits_of(text: str, entries: Sequence[Entry]) -> dict[str, float]:
     return limits
 
 
-def add_floor(result: Result, machine: floors.Machine | str) -> None:
+def add_floor(result: Result, limits: floors.Machine | None) -> None:
     """The floor by the costs that graphnet's row tells."""
     facts: dict[str, Any] = next((row.facts for row in result.rows if "flops" in row.facts), {})
-    if facts and not isinstance(machine, str) and result.mode != "compile":
-        result.floor = machine.floor(facts["flops"], facts["least_bytes"])
+    if facts and limits is not None and result.mode != "compile":
+        result.floor = limits.floor(facts["flops"], facts["least_bytes"])
 
 
-def describe(settings: Settings, machine: floors.Machine | str) -> dict[str, Any]:
+def describe(settings: Settings, machine: floors.Machine | str, card: gpu.Gpu | None = None) -> dict[str, Any]:
     """What everything was measured on and how, for people and as data."""
     command = shlex.join(["graphnet", *sys.argv[1:]])
     date = datetime.datetime.now(datetime.UTC).date().isoformat()
     unset = cleared(os.environ)
     threads, pinned = len(settings.cores), ", ".join(map(str, settings.cores))
-    lines = [
+    lines = [card.text] if card else []
+    lines += [
         f"{processor()}, {threads} of {len(usable_cores())} cores ({pinned}), {date}",
         f"{platform.platform()}, Python {platform.python_version()}",
         f"{settings.rounds} rounds of {settings.seconds:g} s in turn, {threads} threads each",
         f"peers run in {settings.peers_python}",
     ]
-    limits: dict[str, Any] | None = None
-    if isinstance(machine, str):
-        lines.append(machine)
-    else:
-        limits = {"flops": machine.flops, "bandwidth": machine.bandwidth, "compiler": machine.compiler}
-        rates = ", ".join(f"{v / 1e9:.0f} GB/s over {size(n)}" for n, v in machine.bandwidth.items())
-        lines.append(f"multiply-adds {machine.flops / 1e9:.0f} GFLOP/s; triad {rates}")
+    lines.append(machine if isinstance(machine, str) else machine.text)
     if unset:
         lines.append(f"not passed on to the processes: {', '.join(unset)}")
     return {
         "command": command,
         "date": date,
+        "device": settings.device,
+        "gpu": asdict(card) if card else None,
         "processor": processor(),
         "platform": platform.platform(),
         "cores": list(settings.cores),
@@ -182,14 +200,9 @@ def describe(settings: Settings, machine: floors.Machine | str) -> dict[str, Any
         "rounds": settings.rounds,
         "seconds": settings.seconds,
         "cleared": unset,
-        "machine": limits,
+        "machine": None if isinstance(machine, str) else asdict(machine),
         "lines": lines,
     }
-
-
-def size(nbytes: int) -> str:
-    """Bytes in a readable unit."""
-    return f"{nbytes >> 20} MB" if nbytes >= 1 << 20 else f"{nbytes >> 10} KB"
 
 
 def tell(text: str) -> None:

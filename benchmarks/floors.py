@@ -105,7 +105,7 @@ static double seconds(int threads) {
 int main(int count, char **arguments) {
     int threads = atoi(arguments[1]);
     double flops = 2.0 * LANES * CHAINS * fma_rounds * threads;
-    printf("{\"flops\": %.6g, \"width\": %d, \"bandwidth\": {", flops / seconds(threads), WIDTH);
+    printf("{\"flops\": %.6g, \"bandwidth\": {", flops / seconds(threads));
     for (int i = 2; i < count; i++) {
         triad_bytes = atol(arguments[i]);
         triad_rounds = 1 + (64L << 20) / triad_bytes;
@@ -120,12 +120,21 @@ int main(int count, char **arguments) {
 
 @dataclass(frozen=True)
 class Machine:
-    """Measured limits of so many threads: FLOP/s, and bytes/s by the size of what is touched."""
+    """Measured limits: FLOP/s, and bytes/s by the size of what is touched."""
 
     flops: float
     bandwidth: Mapping[int, float]
-    width: int
     compiler: str
+
+    @property
+    def text(self) -> str:
+        """The limits in a line."""
+        return f"multiply-adds {self.flops / 1e9:.0f} GFLOP/s; triad {self.rates}"
+
+    @property
+    def rates(self) -> str:
+        """The bandwidths by size."""
+        return ", ".join(f"{v / 1e9:.0f} GB/s over {size(n)}" for n, v in self.bandwidth.items())
 
     def bandwidth_for(self, nbytes: int) -> float:
         """That of the largest measured size that is no larger, so that the floor is none too high."""
@@ -177,7 +186,12 @@ def measure(cores: Sequence[int]) -> Machine | str:
                 return f"{command[0]}: {said}: floors are left out"
         limits = json.loads(done.stdout)
     bandwidth = {int(size): value for size, value in limits["bandwidth"].items()}
-    return Machine(limits["flops"], bandwidth, limits["width"], " ".join(found[0]))
+    return Machine(limits["flops"], bandwidth, " ".join(found[0]))
+
+
+def size(nbytes: int) -> str:
+    """Bytes in a readable unit."""
+    return f"{nbytes >> 20} MB" if nbytes >= 1 << 20 else f"{nbytes >> 10} KB"
 
 
 def stay(cores: Sequence[int]) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import gpu
 from peers import cases
 from peers.cases import Case
 from peers.registry import Entry
@@ -18,12 +19,16 @@ from processes import Process, WorkerError
 TOLERANCE = 1e-3  # relative difference of losses that rounding may make within the first steps
 CHECKED = 11  # losses compared: those after 0 to 10 updates
 LEAST = 3  # groups of steps in a round, however long they take
+LEAD = 0.1  # seconds that a GPU, which slows down while nobody uses it, is given to get up to speed
 Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How to measure. ``limits`` has seconds for one answer by entry, and under "" those of all others."""
+    """How to measure. ``limits`` has seconds for one answer by entry, and under "" those of all others.
+
+    ``feeds`` are of ``cases.FEEDS``; with ``kernels`` entries tell the times of their parts.
+    """
 
     cores: Sequence[int]
     python: str
@@ -31,6 +36,9 @@ class Settings:
     rounds: int
     seconds: float
     limits: dict[str, float]
+    device: str = "cpu"
+    feeds: Sequence[str] = ("read",)
+    kernels: bool = False
 
     def python_of(self, entry: Entry) -> str:
         return self.python if entry.own else self.peers_python
@@ -43,7 +51,8 @@ class Settings:
 class Row:
     """What came of one entry; ``failed`` says why there are no times. Times are in milliseconds, of one step.
 
-    ``memory_mb`` is the largest resident size of the process, ``before_mb`` that when the library was imported.
+    ``memory_mb`` is the largest resident size of the process, ``before_mb`` that when the library was imported,
+    ``gpu_mb`` what the process took of a GPU's memory up to the end of the first steps.
     """
 
     name: str
@@ -65,8 +74,10 @@ class Row:
     warm_compile_s: float | None = None
     before_mb: float | None = None
     memory_mb: float | None = None
+    gpu_mb: float | None = None
     versions: dict[str, str] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
+    kernels: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def ranked(self) -> bool:
@@ -76,12 +87,17 @@ class Row:
 
 @dataclass
 class Result:
-    """A case with a row for each entry, and its floor where the machine's limits are known."""
+    """A case with a row for each entry, and its floor where the machine's limits are known.
+
+    ``feed`` is the way its steps were fed, of ``cases.FEEDS``.
+    """
 
     case: Case
     mode: str
     rows: list[Row]
     floor: dict[str, float] | None = None
+    device: str = "cpu"
+    feed: str = "read"
 
     @property
     def best(self) -> Row | None:
@@ -95,6 +111,8 @@ class Result:
         return {
             "case": self.case.name,
             "mode": self.mode,
+            "device": self.device,
+            "feed": self.feed,
             "batch": self.case.batch,
             "what": self.case.text,
             "config": self.case.config(),
@@ -104,10 +122,16 @@ class Result:
         }
 
 
-def measure(case: Case, entries: Sequence[Entry], settings: Settings, tell: Tell) -> Result:
-    """Losses, times, compile times and memory of every entry that has something of its own for the case."""
+Running = tuple[Row, Process]
+
+
+def measure(case: Case, entries: Sequence[Entry], settings: Settings, tell: Tell) -> list[Result]:
+    """Losses, times, compile times and memory of every entry that has something of its own for the case.
+
+    A result for each feed, in the order of the settings.
+    """
     with workshop(case) as (file, cache), contextlib.ExitStack() as stack:
-        running: list[tuple[Row, Process, float]] = []
+        processes: dict[str, Process] = {}
         rows = []
         for entry in (entry for entry in entries if entry.takes(case)):
             tell(f"{case.name}: {entry.name}: importing and compiling")
@@ -116,41 +140,82 @@ def measure(case: Case, entries: Sequence[Entry], settings: Settings, tell: Tell
             with failing(row):
                 process = start(entry, settings, cache / entry.name)
                 stack.callback(process.close)
-                load(process, row, case, file, settings)
-                row.values = process.ask("check", settings.limit(entry), steps=CHECKED)["values"]
-                running.append((row, process, settings.limit(entry)))
+                first_steps(process, row, case, file, settings)
+                processes[row.name] = process
         compare_values(rows)
-        take_rounds(case, running, settings, tell)
-    finish(rows)
-    return Result(case, case.mode, rows)
+        results = [Result(case, case.mode, copies(rows), None, settings.device, feed) for feed in settings.feeds]
+        for result in results:
+            for row, before in zip(result.rows, rows, strict=True):
+                row.failed = before.failed
+            running = [(row, processes[row.name]) for row in result.rows if not row.failed]
+            take_rounds(result, running, settings, tell)
+            for row, before in zip(result.rows, rows, strict=True):
+                before.failed = row.failed
+        ending(results, [(row, processes[row.name]) for row in rows if not row.failed], settings, tell)
+    for result in results:
+        finish(result.rows)
+    return results
 
 
-def take_rounds(case: Case, running: Sequence[tuple[Row, Process, float]], settings: Settings, tell: Tell) -> None:
+def copies(rows: Sequence[Row]) -> list[Row]:
+    """Rows with what is known so far, to be filled with times."""
+    return [replace(row, notes=list(row.notes), rounds_ms=[]) for row in rows]
+
+
+def first_steps(process: Process, row: Row, case: Case, file: Path, settings: Settings) -> None:
+    """Load, take the first steps, and see how much of a GPU's memory that takes."""
+    before = gpu.used_mb() if settings.device == "cuda" else None
+    load(process, row, case, file, settings)
+    limit = settings.limit(process.entry)
+    row.values = process.ask("check", limit, steps=CHECKED, feeds=settings.feeds)["values"]
+    after = gpu.used_mb() if before is not None else None
+    row.gpu_mb = after - before if before is not None and after is not None else None
+
+
+def take_rounds(result: Result, running: Sequence[Running], settings: Settings, tell: Tell) -> None:
     """Warm up, then the rounds in turn; a process that fails is left out of the rest."""
-    for row, process, limit in running:
-        tell(f"{case.name}: {row.name}: warming up")
+    name = result.case.name if len(settings.feeds) == 1 else f"{result.case.name}, {result.feed}"
+    how: dict[str, Any] = {"seconds": settings.seconds, "feed": result.feed}
+    for row, process in running:
+        tell(f"{name}: {row.name}: warming up")
         with failing(row):
-            process.ask("warm", limit, seconds=settings.seconds)
+            process.ask("warm", settings.limit(process.entry), **how)
+    how |= {"least": LEAST, "lead": LEAD if settings.device == "cuda" else 0.0}
     for number in range(1, settings.rounds + 1):
-        for row, process, limit in running:
+        for row, process in running:
             if row.failed:
                 continue
-            tell(f"{case.name}: round {number} of {settings.rounds}: {row.name}")
+            tell(f"{name}: round {number} of {settings.rounds}: {row.name}")
             with failing(row):
                 if not process.asleep():
                     note(row, "busy before its turn")
-                answer = process.ask("round", limit, seconds=settings.seconds, least=LEAST)
+                answer = process.ask("round", settings.limit(process.entry), **how)
                 row.rounds_ms.append(answer["median_s"] * 1e3)
                 row.steps += answer["steps"]
                 if not process.asleep():
                     note(row, "keeps using the processor between rounds")
-    for row, process, limit in running:
-        with failing(row):
-            if not row.failed:
-                row.memory_mb = process.ask("end", limit)["peak_bytes"] / 1e6
 
 
-def compile_times(case: Case, entries: Sequence[Entry], settings: Settings, tell: Tell) -> Result:
+def ending(results: Sequence[Result], running: Sequence[Running], settings: Settings, tell: Tell) -> None:
+    """Ask for the memory that was used, by all feeds together, and for the parts of a step, kept in the last one."""
+    for row, process in running:
+        rows = [other for result in results for other in result.rows if other.name == row.name]
+        limit = settings.limit(process.entry)
+        try:
+            if settings.kernels:
+                tell(f"{results[0].case.name}: {row.name}: a profile")
+                rows[-1].kernels = process.ask("kernels", limit)["kernels"]
+            end = process.ask("end", limit)
+        except WorkerError as error:  # what was measured before stands
+            note(rows[-1], str(error))
+            continue
+        for other in rows:
+            other.memory_mb = end["peak_bytes"] / 1e6
+            for text in end["notes"]:
+                note(other, text)
+
+
+def compile_times(case: Case, entries: Sequence[Entry], settings: Settings, tell: Tell) -> list[Result]:
     """Seconds from the model to the first loss, twice: with empty caches, then with what the first left there."""
     rows = []
     with workshop(case) as (file, cache):
@@ -166,7 +231,7 @@ def compile_times(case: Case, entries: Sequence[Entry], settings: Settings, tell
                         found.append(row.compile_s)
                         process.ask("end", settings.limit(entry))
                 row.compile_s, row.warm_compile_s = found
-    return Result(case, "compile", rows)
+    return [Result(case, "compile", rows, device=settings.device)]
 
 
 @contextlib.contextmanager
@@ -194,7 +259,7 @@ def load(process: Process, row: Row, case: Case, file: Path, settings: Settings)
         file=str(file),
         case=case.config(),
         threads=len(settings.cores),
-        options=dict(entry.options),
+        options=entry.arguments,
     )
     row.import_s, row.compile_s = answer["import_s"], answer["compile_s"]
     row.before_mb = answer["before_bytes"] / 1e6

@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import gpu
 from peers.registry import Entry
 
 FOLDER = Path(__file__).resolve().parent
@@ -25,6 +26,8 @@ FOLDER = Path(__file__).resolve().parent
 CLEARED = (
     *("BLIS_", "DNNL_", "GOMP_", "GOTO_", "GRAPHNET_", "JAX_", "KMP_", "MKL_", "NPY_", "NUMBA_", "NUMEXPR_", "OMP_"),
     *("ONEDNN_", "OPENBLAS_", "PYTENSOR_", "TBB_", "TF_", "TORCH", "VECLIB_", "XLA_", "NPROC", "KERAS_"),
+    *("CUBLAS", "CUDA_CACHE", "CUDA_DEVICE_", "CUDA_LAUNCH_", "CUDA_MODULE_", "CUDNN_", "CUPY_", "NVIDIA_TF32"),
+    *("PYTORCH_", "TRITON_"),
 )
 THREADS = (
     *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"),
@@ -48,12 +51,17 @@ def cleared(environment: Mapping[str, str]) -> list[str]:
     return sorted(name for name in environment if name.startswith(CLEARED))
 
 
-def environment(threads: int, cache: Path, path: Sequence[str] = ()) -> dict[str, str]:
-    """What a worker inherits: nothing that steers a numerical library, but the thread count and a cache folder."""
+def environment(threads: int, cache: Path, path: Sequence[str] = (), device: str = "cpu") -> dict[str, str]:
+    """What a worker inherits: nothing that steers a numerical library, but the thread count and a cache folder.
+
+    On "cuda" it sees one GPU, of whose memory JAX takes what it needs, not most of it; else none.
+    """
     dropped = cleared(os.environ)
     found = {name: value for name, value in os.environ.items() if name not in dropped}
     found |= dict.fromkeys(THREADS, str(threads))
     folders = {
+        "CUDA_CACHE_PATH": "cuda",
+        "CUPY_CACHE_DIR": "cupy",
         "GRAPHNET_CACHE": "graphnet",
         "JAX_COMPILATION_CACHE_DIR": "jax",
         "NUMBA_CACHE_DIR": "numba",
@@ -65,6 +73,10 @@ def environment(threads: int, cache: Path, path: Sequence[str] = ()) -> dict[str
     # JAX keeps only what took a second to compile unless told otherwise
     found |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
     found |= {"TF_CPP_MIN_LOG_LEVEL": "2", "JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+    if device == "cuda":
+        # numbered as nvidia-smi numbers them
+        found |= {"CUDA_VISIBLE_DEVICES": gpu.number(), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+        found |= {"JAX_PLATFORMS": "cuda", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
     found["PYTHONPATH"] = os.pathsep.join(filter(None, [*path, found.get("PYTHONPATH", "")]))
     return found
 
@@ -84,7 +96,7 @@ class Process:
                     stdout=subprocess.PIPE,
                     stderr=errors,
                     cwd=FOLDER,
-                    env=environment(len(cores), cache, entry.path),
+                    env=environment(len(cores), cache, entry.path, entry.device),
                     start_new_session=True,
                 )
         except OSError as error:
@@ -175,7 +187,13 @@ class Process:
                     pipe.close()
 
 
-DOING = {"load": "import and compilation", "check": "the first steps", "warm": "warming up", "round": "a round"}
+DOING = {
+    "load": "import and compilation",
+    "check": "the first steps",
+    "warm": "warming up",
+    "round": "a round",
+    "kernels": "a profile",
+}
 
 
 def first_line(text: str, width: int = 160) -> str:

@@ -10,7 +10,7 @@ later or of the earlier, whichever leaves no step between them that would see a 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeGuard
 
@@ -23,21 +23,34 @@ WAITING_BYTES = 1 << 14
 
 
 def merge_epilogues(
-    steps: Sequence[Step], storages: list[Storage], ops: Sequence[str], kept: set[int], apart: bool
+    steps: Sequence[Step],
+    storages: list[Storage],
+    ops: Sequence[str],
+    kept: set[int],
+    apart: bool,
+    library: Callable[[Kernel], bool] = lambda step: False,
 ) -> list[Step]:
     """``steps`` with the products of ``ops`` and their elementwise readers merged; lifetimes follow.
 
-    ``kept`` are storages that results are read from after the last step; with ``apart`` the phases stay so.
+    ``kept`` are storages that results are read from after the last step; with ``apart`` the phases stay so. What a
+    ``library`` computes stays alone.
     """
-    return _Merger(steps, storages, ops, kept, apart).run(steps)
+    return _Merger(steps, storages, ops, kept, apart, library).run(steps)
 
 
 class _Merger:
     """Merges within each list of steps."""
 
     def __init__(
-        self, steps: Sequence[Step], storages: list[Storage], ops: Sequence[str], kept: set[int], apart: bool
+        self,
+        steps: Sequence[Step],
+        storages: list[Storage],
+        ops: Sequence[str],
+        kept: set[int],
+        apart: bool,
+        library: Callable[[Kernel], bool],
     ) -> None:
+        self._library = library
         self._storages = storages
         self._apart = apart
         self._ops = ops
@@ -75,7 +88,7 @@ class _Merger:
         if not isinstance(step, Kernel) or step.op not in self._ops or step.epilogue is not None:
             return None
         out = step.outputs[0]
-        if step.op == "matmul" and len(out.shape) != 2:
+        if (step.op == "matmul" and len(out.shape) != 2) or self._library(step):
             return None
         s = self._storages[out.storage]
         whole = out.contiguous and out.nbytes == s.nbytes and not out.terms

@@ -236,7 +236,7 @@ def lower(graph: Graph, reuse: bool = True, target: Target = NUMPY) -> Plan:
     if target.compiled and reuse:
         kept = {a.storage for a in outputs.values()}
         apart = is_phased(graph)
-        steps = merge_epilogues(steps, low.storages, target.epilogues, kept, apart)
+        steps = merge_epilogues(steps, low.storages, target.epilogues, kept, apart, target.library)
         steps = merge_rows(steps, low.storages, target.rows, kept, apart)
         steps = merge_prologues(steps, low.storages, target, kept, apart)
         steps = merge_epilogues(steps, low.storages, target.reductions, kept, apart)

@@ -10,7 +10,7 @@ from typing import Any
 from graphnet.compiler.grouping import Packing
 from graphnet.compiler.ir import Type
 from graphnet.compiler.record import lookup
-from graphnet.compiler.schedule import Array, Rows
+from graphnet.compiler.schedule import Array, Kernel, Rows
 from graphnet.compiler.strides import matrix_ready
 from graphnet.kernels.numpy import fused as fused_kernels
 
@@ -32,6 +32,8 @@ class Target:
     reduced_scratch (op, attrs, inputs, output, shape) -> bytes of scratch to reduce a program over shape
     rows           (program over rows) -> whether the backend runs it as one step
     packing        (out, left, right, groups) -> panel width and bytes of a product's right operand packed for a loop
+    library        (product) -> whether a library computes it, so that nothing may be merged into it
+    waits          whether each step inside a loop waits for the whole device, so that fewer are better
     compiled       whether steps are compiled loops: fused and vectorised, with nothing to pay for a call
     identity       differs for targets that lower differently; plans for a target without one are not kept
     """
@@ -41,11 +43,13 @@ class Target:
     fused_scratch: FusedScratch
     copied: Copied
     compiled: bool = False
+    waits: bool = False
     epilogues: tuple[str, ...] = ()
     reductions: tuple[str, ...] = ()
     reduced_scratch: ReducedScratch = lambda op, attrs, inputs, output, shape: 0
     rows: Callable[[Rows], bool] = lambda step: False
     packing: Packing = lambda out, left, right, groups: (0, 0)
+    library: Callable[[Kernel], bool] = lambda step: False
     identity: str = ""
 
 

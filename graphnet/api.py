@@ -7,12 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from graphnet.backend import choose
+from graphnet.backend import Backend, choose
 from graphnet.compiler.errors import CompileError
 from graphnet.net import Net
 from graphnet.optim import Optimizer
 from graphnet.program import FunctionProgram, spec_of
 from graphnet.tensor import user_where
+
+PRECISIONS = ("float32", "tf32", "bf16")
+"""What products of float32 arrays may round their operands to."""
 
 
 def compile(
@@ -21,11 +24,12 @@ def compile(
     loss: Callable[..., Any] | None = None,
     optimizer: Optimizer | None = None,
     device: str = "cpu",
-    backend: str = "auto",
+    backend: str | Backend = "auto",
     seed: int = 0,
     target: Any = None,
     max_plans: int = 16,
     threads: int | None = None,
+    precision: str = "float32",
     **options: Any,
 ) -> Net:
     """Trace ``fn`` once, differentiate, rewrite, plan, and return the ``Net``.
@@ -36,7 +40,8 @@ def compile(
     With ``optimizer`` the training step is compiled now, else inference; other plans follow at first use, at
     most ``max_plans`` of them. ``seed`` fixes initial weights and all random numbers. ``threads`` is how many
     threads the C backend runs a step on (default: ``GRAPHNET_THREADS``, or the cores this process may use);
-    results do not depend on it.
+    results do not depend on it. ``device="cuda"`` runs on a GPU; there, ``precision="tf32"`` or ``"bf16"`` lets
+    large products round their operands to what tensor cores take.
     """
     if not callable(fn):
         raise CompileError(f"{user_where()}: compile: the model must be a function, got {type(fn).__name__}")
@@ -56,9 +61,11 @@ def compile(
         raise CompileError(f"{user_where()}: compile: max_plans must be an integer of at least 1, got {max_plans!r}")
     if threads is not None and (not isinstance(threads, int) or threads < 1):
         raise CompileError(f"{user_where()}: compile: threads must be an integer of at least 1, got {threads!r}")
+    if precision not in PRECISIONS:
+        known = ", ".join(map(repr, PRECISIONS))
+        raise CompileError(f"{user_where()}: compile: precision must be one of {known}, got {precision!r}")
     found = [spec_of(s) for s in specs]
     program = FunctionProgram(fn, found, loss, options)
     kind = spec_of(target).type if target is not None else None
-    return Net(
-        program, [s.type for s in found], kind, optimizer, choose(device, backend, threads), int(seed), max_plans
-    )
+    chosen = choose(device, backend, threads, precision)
+    return Net(program, [s.type for s in found], kind, optimizer, chosen, int(seed), max_plans)

@@ -14,15 +14,16 @@ from typing import Any
 import numpy as np
 
 from graphnet.compiler import c, ops, printers
+from graphnet.compiler import text as compiler_text
 from graphnet.compiler.c import LEAST_WORK, Memory, Source, c_target, emit, identity, phases_apart
-from graphnet.compiler.errors import BackendError, DataError
-from graphnet.compiler.ir import Type
+from graphnet.compiler.errors import BackendError
 from graphnet.compiler.schedule import Leaf, Plan, Step, flat
+from graphnet.kernels import text as kernels_text
 from graphnet.kernels.c import entry, threads
 from graphnet.kernels.c.cache import ToolchainError, sources
 from graphnet.kernels.c.tile import targeting
 from graphnet.kernels.c.toolchain import Compiler, find, load, load_later
-from graphnet.plan_memory import HOMES, Homes, PlanMemory, allocate
+from graphnet.plan_memory import HOMES, Homes, HostMemory, PlanMemory, bad_index
 from graphnet.tensor import user_where
 
 FIXED = 8
@@ -38,7 +39,7 @@ def default_threads() -> int:
     return int(given) if given else threads.usable_cores()
 
 
-class CBackend:
+class CBackend(HostMemory):
     """Compiles each plan with the C compiler found; raises BackendError in one line without one.
 
     ``threads`` run a step; pieces of less than ``least_work`` nanoseconds are not split among them.
@@ -62,9 +63,6 @@ class CBackend:
             return self._shared[name].result()
         except ToolchainError as error:
             raise BackendError(f"{user_where()}: {error}") from None
-
-    def allocate(self, type_: Type) -> np.ndarray:
-        return allocate(type_)
 
     def source(self, plan: Plan) -> str:
         return self.emit(plan).text
@@ -94,7 +92,8 @@ def _started(compiler: Compiler) -> dict[str, Future[ctypes.CDLL]]:
     return jobs
 
 
-WRITERS = sources(*(Path(module.__file__ or "").parent for module in (c, ops, printers, entry)))
+FOLDERS = (Path(module.__file__ or "").parent for module in (c, ops, printers, entry, compiler_text, kernels_text))
+WRITERS = sources(*FOLDERS)
 """The code that writes C text and the expressions in it, by its files as they were when it was loaded."""
 
 MISSING = "install gcc or clang, or pip install 'graphnet[cc]'"
@@ -199,11 +198,7 @@ class CExecutable(PlanMemory):
         if not self._net[FAILED]:
             raise BackendError(f"{user_where()}: {self._backend.threads} threads could not be started: use threads=1")
         step, value, rows = (int(self._net[i]) for i in (STEP, VALUE, ROWS))
-        where = self._steps[step].where
-        what = where.scope.rpartition("/")[2] or self._steps[step].op
-        raise DataError(
-            f"{where}: {what}: index {value} is out of range for {rows} rows: check the ids or labels given"
-        )
+        raise bad_index(self._steps[step], value, rows)
 
     def profile(self, repeats: int) -> list[tuple[Step, float]]:
         run, pointer = self._load(timed=True), self._net.ctypes.data

@@ -10,25 +10,21 @@ import numpy as np
 
 from graphnet.compiler import printers
 from graphnet.compiler.errors import BackendError, DataError, NumericsError
-from graphnet.compiler.ir import Type
 from graphnet.compiler.record import lookup
 from graphnet.compiler.schedule import Branch, Fused, Kernel, Loop, Plan, Step
 from graphnet.compiler.target import NUMPY
 from graphnet.kernels.numpy.fused import fused
 from graphnet.kernels.numpy.index import fill
-from graphnet.plan_memory import Homes, PlanMemory, allocate
+from graphnet.plan_memory import Homes, HostMemory, PlanMemory
 
 Call = tuple[Callable[..., Any], tuple[Any, ...]]
 
 
-class NumpyBackend:
+class NumpyBackend(HostMemory):
     """Runs schedules as one flat list of NumPy calls over preallocated arrays."""
 
     name = "numpy"
     target = NUMPY
-
-    def allocate(self, type_: Type) -> np.ndarray:
-        return allocate(type_)
 
     def source(self, plan: Plan) -> str:
         return printers.schedule.listing(plan)

@@ -40,6 +40,7 @@ def export_c(net: Net, folder: str | os.PathLike[str], threads: int | None = Non
     """
     target = Path(folder)
     with net._lock:
+        net._settle()
         made = prepare(net, threads)
         _check(target, made, force)
         files = _files(made)
@@ -66,6 +67,7 @@ def import_weights(net: Net, path: str | os.PathLike[str]) -> None:
     if len(body) != size or checksum(body) != total:
         raise FileError(f"{path}: is truncated or damaged, its size or checksum does not match")
     with net._lock:
+        net._loaded = None  # hyperparameters are put in again at the next step
         for e in made.entries:
             if e.kind in ("initial", "constant"):
                 continue
@@ -73,7 +75,7 @@ def import_weights(net: Net, path: str | os.PathLike[str]) -> None:
             if e.kind == "hyper":
                 setattr(net.optimizer, e.name.partition("/")[2], float(value))
             else:
-                e.array[...] = value
+                net.backend.write(e.array, value)
 
 
 def _files(e: Export) -> dict[str, bytes]:

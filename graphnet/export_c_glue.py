@@ -9,7 +9,7 @@ from graphnet.compiler.schedule import Array
 from graphnet.export_c_plans import Export, Part
 from graphnet.export_c_text import fill, prototype, quoted
 from graphnet.kernels.c.threads import PROTOTYPES
-from graphnet.kernels.c.view import CTYPES
+from graphnet.kernels.text.view import CTYPES
 
 LETTERS = {"slot": "o"}
 """Letters of the kinds of entries; others have their first one."""

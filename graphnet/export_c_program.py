@@ -9,9 +9,9 @@ from graphnet.compiler.ir import Type
 from graphnet.compiler.printers.text import count
 from graphnet.export_c_plans import Argument, Export, Part
 from graphnet.export_c_text import fill, hyper_names
-from graphnet.kernels.c.prelude import FLAGS
+from graphnet.kernels.c.prelude import FLAGS, GCC_FLAGS
 from graphnet.kernels.c.toolchain import SHARED
-from graphnet.kernels.c.view import CTYPES
+from graphnet.kernels.text.view import CTYPES
 
 FORMATS = {"float": ("%.9g", "double"), "double": ("%.17g", "double"), "uint64_t": ("%llu", "unsigned long long")}
 """How results are printed, and as what; integers not named here as long long."""
@@ -32,11 +32,12 @@ def sources(e: Export) -> list[str]:
 def makefile(e: Export) -> str:
     """Builds the example program and a static library with the options of the C backend."""
     options = [f for f in e.backend.compiler.flags if f not in SHARED]
-    native = " ".join(f for f in options if f not in FLAGS)
+    native = " ".join(f for f in options if f not in (*FLAGS, *GCC_FLAGS))
     maths = " ".join(f for f in FLAGS if f != "-O3")
     pool = " -pthread" if e.threads > 1 else ""
     objects = " ".join(f"{name[:-2]}.o" for name in sources(e))
-    return fill(MAKEFILE, e, mark=mark(e), native=native, maths=maths, pool=pool, objects=objects)
+    gcc = " ".join(GCC_FLAGS)
+    return fill(MAKEFILE, e, mark=mark(e), native=native, maths=maths, gcc=gcc, pool=pool, objects=objects)
 
 
 MAKEFILE = """\
@@ -45,8 +46,8 @@ CC     = cc
 CFLAGS = -O3 -Wall -Wextra
 # Which processor to compile for: this one. The code runs on any, but its tiles were cut for the exporting machine's.
 ARCH   = $native
-# Results rest on these: a*b+c is rounded twice but where the text asks for once.
-MATHS  = $maths
+# Results rest on these: a*b+c is rounded twice but where the text asks for once, and gcc leaves no step out.
+MATHS  = $maths $$(if $$(findstring clang,$$(shell $$(CC) --version)),,$gcc)
 
 COMPILE = $$(CC) $$(MATHS) $$(CFLAGS) $$(ARCH) -fPIC$pool
 OBJECTS = $objects

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from string import Template
 
-from graphnet.compiler.c.steps import block_comment
 from graphnet.compiler.ir import Type
 from graphnet.compiler.printers.text import clean, count, plural
+from graphnet.compiler.text.programs import block_comment
 from graphnet.export_c_plans import HEADER, Argument, Export, Part
-from graphnet.kernels.c.view import CTYPES
+from graphnet.kernels.text.view import CTYPES
 
 
 def plan_file(e: Export, part: Part) -> str:

@@ -131,15 +131,16 @@ def _build(c: Contents, backend: Backend) -> Net:
 
 
 def _copy_in(net: Net, c: Contents, slots: set[str], states: set[tuple[str, Type]]) -> None:
+    write = net.backend.write
     for name, array in c.params.items():
-        net._params[name][...] = array
+        write(net._params[name], array)
     for name in slots:
-        net._slots[name][...] = c.slots[name]
+        write(net._slots[name], c.slots[name])
     for key in states:
-        net._states[key][...] = c.states[key][0]
+        write(net._states[key], c.states[key][0])
     net.seed = c.seed
-    net._homes["rng/seed"][...] = c.seed
-    net._homes["rng/step"][...] = c.step
+    write(net._homes["rng/seed"], np.array(c.seed, np.uint64))
+    write(net._homes["rng/step"], np.array(c.step, np.uint64))
 
 
 # -- nets ---------------------------------------------------------------------------------------------
@@ -162,6 +163,7 @@ class Saving:
         merged = {**self.metadata, **metadata}
         for name, value in merged.items():
             _check_metadata(target, name, value)
+        self._settle()
         try:
             data = _packed(_contents(self, merged))
         except _WRONG as error:
@@ -178,6 +180,7 @@ class Saving:
         names are returned. Raises FileError, one line with the first differences, and then changes nothing.
         """
         c = read(path)
+        self._settle()
         _complete(self)
         found, kept, remedy = _differences("param", _types(c.params), _types(self._params)), set(), ""
         if slots and self.optimizer is not None:
@@ -197,7 +200,7 @@ class Saving:
         return tuple(sorted(mine - {name for name, _ in states}))
 
 
-def _types(arrays: Mapping[str, np.ndarray]) -> dict[str, Type]:
+def _types(arrays: Mapping[str, Any]) -> dict[str, Type]:
     return {name: type_of(array) for name, array in arrays.items()}
 
 
@@ -239,6 +242,7 @@ def _packed(c: Contents) -> bytes:
 
 def _contents(net: Net, metadata: Mapping[str, Any]) -> Contents:
     _complete(net)
+    values = net.backend.read
     traced = tuple(net._traced.values())
     params = {name for t in traced for name in t.params}
     states = {(name, d.node.out) for t in traced for name, d in t.states.items()}
@@ -256,11 +260,11 @@ def _contents(net: Net, metadata: Mapping[str, Any]) -> Contents:
         optimizer=net.optimizer,
         metadata=metadata,
         traced=traced,
-        params={name: array for name, array in net._params.items() if name in params},
-        slots={name: array for name, array in net._slots.items() if name in known},
-        states={key: (a, net._state_init[key]) for key, a in net._states.items() if key in states},
+        params={name: values(array) for name, array in net._params.items() if name in params},
+        slots={name: values(array) for name, array in net._slots.items() if name in known},
+        states={key: (values(a), net._state_init[key]) for key, a in net._states.items() if key in states},
         seed=net.seed,
-        step=int(net._homes["rng/step"]),
+        step=int(values(net._homes["rng/step"])),
     )
 
 

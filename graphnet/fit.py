@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from graphnet.compiler.errors import DataError
-from graphnet.data import minibatches
+from graphnet.data import OnDevice, minibatches
 from graphnet.tensor import user_where
 
 if TYPE_CHECKING:
     from graphnet.net import Net
+
+Losses = Sequence[tuple[Any, int]]
+"""Losses of steps, each with its number of samples."""
 
 
 @dataclass
@@ -46,17 +50,17 @@ def fit(
 ) -> History:
     """Train for ``epochs`` passes over the arrays and return the ``History``.
 
-    ``x`` and ``y`` are arrays (or tuples of arrays for several inputs) of equal length; ``batch_size`` defaults
-    to the compiled one; the ragged last batch is trained on unless ``drop_last``. Batches are shuffled by
+    ``x`` and ``y`` are arrays (or tuples of arrays for several inputs) of equal length, or ``x`` alone is a data
+    set that lies on the device, ``gn.data.on_device(x, y)``; ``batch_size`` defaults to the compiled one;
+    the ragged last batch is trained on unless ``drop_last``. Batches are shuffled by
     (seed, epoch), so a run resumed with ``initial_epoch`` repeats what an unbroken one does. ``callback``
     gets (epoch, values) after each epoch and may return False to stop. Losses are means over samples.
     """
-    arrays = _arrays(x, y)
     size = batch_size or _compiled_batch(net)
+    steps = _steps(net, x, y, size, shuffle, drop_last)
     history = History()
     for epoch in range(initial_epoch, initial_epoch + epochs):
-        batches = _batches(arrays, batch_size=size, shuffle=shuffle, drop_last=drop_last, seed=net.seed, epoch=epoch)
-        values = {"loss": _epoch(net, batches, epoch, initial_epoch + epochs, verbose)}
+        values = {"loss": _epoch(steps(epoch), epoch, initial_epoch + epochs, verbose)}
         if validation is not None:
             values["val_loss"] = evaluate(net, *validation, batch_size=size)
         history.add(values)
@@ -93,18 +97,60 @@ def _compiled_batch(net: Net) -> int:
     return shape[0]
 
 
-def _epoch(net: Net, batches: Any, epoch: int, last: int, verbose: bool) -> float:
+def _steps(
+    net: Net, x: Any, y: Any, size: int, shuffle: bool, drop_last: bool
+) -> Callable[[int], tuple[int, Iterable[Losses]]]:
+    """A function of an epoch's number: how many batches it has, and the losses of its steps as they are started."""
+    if isinstance(x, OnDevice):
+        if y is not None:
+            raise DataError(f"{user_where()}: fit: a data set on the device holds its target: leave y out")
+        if drop_last and len(x) < size:
+            raise DataError(f"{user_where()}: fit: {len(x)} rows make no full batch of {size}: lower batch_size")
+        count = len(x) // size if drop_last else -(-len(x) // size)
+        from graphnet.device_feed import epoch as on_device  # and with it the CUDA backend
+
+        return lambda epoch: (count, on_device(net, x, size, shuffle, drop_last, epoch))
+    arrays = _arrays(x, y)
+
+    def steps(epoch: int) -> tuple[int, Iterable[Losses]]:
+        batches = _batches(arrays, batch_size=size, shuffle=shuffle, drop_last=drop_last, seed=net.seed, epoch=epoch)
+        return len(batches), ([(net.step(*batch), len(batch[0]))] for batch in batches)
+
+    return steps
+
+
+def _epoch(steps: tuple[int, Iterable[Losses]], epoch: int, last: int, verbose: bool) -> float:
+    """The mean loss of an epoch. Losses are looked at once a while and at its end: a GPU need not wait for that."""
     from tqdm import tqdm
 
-    total, count = 0.0, 0
+    count, losses = steps
     hidden = not verbose or not sys.stderr.isatty()
-    with tqdm(batches, desc=f"epoch {epoch + 1}/{last}", unit="batch", disable=hidden, leave=False) as bar:
-        for batch in bar:
-            loss = net.step(*batch)
-            total += loss * len(batch[0])
-            count += len(batch[0])
-            bar.set_postfix(loss=f"{total / count:.4f}", refresh=False)
-    mean = total / max(count, 1)
+    unread: list[tuple[Any, int]] = []
+    total, samples, due = 0.0, 0, 0.0
+    with tqdm(total=count, desc=f"epoch {epoch + 1}/{last}", unit="batch", disable=hidden, leave=False) as bar:
+        for some in losses:
+            unread += some
+            bar.update(len(some))
+            if len(unread) > _UNREAD or (not hidden and time.monotonic() > due):
+                total, samples = _added(unread, total, samples)
+                unread, due = [], time.monotonic() + _SECONDS
+                bar.set_postfix(loss=f"{total / samples:.4f}", refresh=False)
+    total, samples = _added(unread, total, samples)
+    mean = total / max(samples, 1)
     if verbose:
         print(f"epoch {epoch + 1}/{last}: loss {mean:.4f}", file=sys.stderr)
     return mean
+
+
+_UNREAD = 512
+"""Losses after which they are read."""
+_SECONDS = 0.2
+"""How often the progress bar shows the loss."""
+
+
+def _added(losses: Losses, total: float, samples: int) -> tuple[float, int]:
+    """The sum of losses times samples, and of samples, with these added."""
+    for loss, n in losses:
+        total += float(loss) * n
+        samples += n
+    return total, samples

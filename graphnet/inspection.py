@@ -59,17 +59,18 @@ DUMPS: dict[str, Callable[[Any], str]] = {
     ".json": lambda net: printers.export.to_json(net.plan),
     ".graphml": lambda net: printers.export.to_graphml(net.plan),
     ".html": lambda net: printers.html.html(net.plan, net.program.name, net.summary()),
-    ".c": lambda net: c_text(net),
+    ".c": lambda net: text_of(net, "c", "C", "backend='c'"),
+    ".cu": lambda net: text_of(net, "cuda", "CUDA", "device='cuda' (backend='emulated' needs no GPU)"),
 }
-LATER = {".onnx": "the ONNX exporter", ".cu": "the CUDA backend"}
+LATER = {".onnx": "the ONNX exporter"}
 
 
-def c_text(net: Net) -> str:
-    """The C file of the main plan; raises BackendError for a net of another backend."""
-    if net.backend.name != "c":
+def text_of(net: Net, target: str, language: str, remedy: str) -> str:
+    """The main plan's file in a language; raises BackendError for a net of another backend."""
+    if net.backend.target.name != target:
         raise BackendError(
-            f"{user_where()}: dump: the net runs on the {net.backend.name} backend, which has no C text: "
-            f"compile with backend='c'"
+            f"{user_where()}: dump: the net runs on the {net.backend.name} backend, which has no {language} text: "
+            f"compile with {remedy}"
         )
     return net.source()
 
@@ -110,7 +111,7 @@ class Inspection:
         return Schedule(self.plan)
 
     def source(self: Net) -> str:
-        """What the backend executes, as text: a C file, or for numpy the schedule, a line a call."""
+        """What the backend executes, as text: a C or CUDA file, or for numpy the schedule, a line a call."""
         return self.backend.source(self.plan)
 
     def explain(self: Net, times: bool = True) -> str:
@@ -119,7 +120,7 @@ class Inspection:
         return printers.explain.explain(bound.context, bound.info.plan, times=times)
 
     def dump(self: Net, path: str | Path) -> Path:
-        """Write the graph in the format of the suffix: .txt .dot .json .graphml .html, or the C text: .c."""
+        """Write the graph in the format of the suffix: .txt .dot .json .graphml .html, or what runs: .c .cu."""
         target = Path(path)
         writer = DUMPS.get(target.suffix)
         if writer is None:
@@ -143,11 +144,12 @@ class Inspection:
         return Profile(rows)
 
     def _snapshot(self: Net) -> list[tuple[Any, Any]]:
-        return [(array, array.copy()) for array in self._arrays()]
+        self._settle()
+        return [(array, self.backend.read(array).copy()) for array in self._arrays()]
 
     def _restore(self: Net, kept: list[tuple[Any, Any]]) -> None:
         for array, values in kept:
-            array[...] = values
+            self.backend.write(array, values)
 
     def check_gradients(self: Net, *args: Any, samples: int = 8, epsilon: float = 1e-6) -> Any:
         """Compare gradients with central differences in float64; see :class:`graphnet.gradcheck.Report`."""

@@ -11,13 +11,14 @@ from typing import Any, TypeVar
 import numpy as np
 
 from graphnet import tree
-from graphnet.arrays import Arrays, as_array
+from graphnet.arrays import Arrays
 from graphnet.backend import Backend
 from graphnet.compiler.errors import CompileError, DTypeError, PlanError
 from graphnet.compiler.ir import Type
 from graphnet.files import Saving
 from graphnet.fit import History, evaluate, fit
 from graphnet.inspection import Inspection
+from graphnet.lazy import Loss
 from graphnet.optim import Optimizer
 from graphnet.planner import Planner
 from graphnet.plans import Bound, copy_in, fitting_type
@@ -99,8 +100,9 @@ class Net(Planner, Inspection, Saving):
         for info in self.plans:
             twin._plan(info.mode, info.inputs, info.target)
         twin.metadata = copy.deepcopy(self.metadata, memo)
+        self._settle()
         for mine, other in zip(self._arrays(), twin._arrays(), strict=True):
-            other[...] = mine
+            twin.backend.write(other, self.backend.read(mine))
         return twin
 
     def __reduce__(self) -> Any:
@@ -110,17 +112,17 @@ class Net(Planner, Inspection, Saving):
 
     def _prepare(self, mode: str, args: tuple[Any, ...], with_target: bool) -> Bound:
         """Find or make the plan for these arguments and copy them in."""
-        arrays = [as_array(a) for a in args]
+        arrays = [self.backend.argument(a) for a in args]
         key = (mode, *((a.shape, a.dtype) for a in arrays))
         bound = self._fast.get(key)
         if bound is None:
             bound = self._fast[key] = self._resolve(mode, arrays, with_target)
         for target, value in zip(bound.inputs, arrays, strict=False):
             if target.size:
-                copy_in(target, value)
+                copy_in(self.backend, target, value)
         return bound
 
-    def _resolve(self, mode: str, arrays: list[np.ndarray], with_target: bool) -> Bound:
+    def _resolve(self, mode: str, arrays: Sequence[Any], with_target: bool) -> Bound:
         count = len(self.input_types)
         expected = count + (1 if with_target and self.target_type is not None else 0)
         inputs = self._fitting(arrays, expected, mode)
@@ -129,7 +131,7 @@ class Net(Planner, Inspection, Saving):
             target = self._target(inputs, arrays[count])
         return self._plan(mode, inputs, target)
 
-    def _fitting(self, arrays: Sequence[np.ndarray], expected: int, what: str) -> tuple[Type, ...]:
+    def _fitting(self, arrays: Sequence[Any], expected: int, what: str) -> tuple[Type, ...]:
         """The plan's types for the inputs among ``arrays``; raises one line if number, axes or dtypes do not fit."""
         count = len(self.input_types)
         if len(arrays) != expected:
@@ -138,7 +140,7 @@ class Net(Planner, Inspection, Saving):
         triples = zip(self.program.names, self.input_types, arrays[:count], strict=True)
         return tuple(fitting_type(name, type_, array) for name, type_, array in triples)
 
-    def _target(self, inputs: tuple[Type, ...], value: np.ndarray) -> Type:
+    def _target(self, inputs: tuple[Type, ...], value: Any) -> Type:
         """The target's type: as given to compile, else the loss's default.
 
         One-hot rows and probabilities are floats of the output's shape; a loss that does not say what it takes
@@ -176,10 +178,11 @@ class Net(Planner, Inspection, Saving):
         values = self._optimizer().hyper
         if values == self._loaded:
             return
+        known = self._loaded or {}
         for name, value in values.items():
             slot = self._slots.get(f"optimizer/{name}")
-            if slot is not None:
-                slot[...] = value
+            if slot is not None and known.get(name) != value:
+                self.backend.write(slot, value)
         self._loaded = dict(values)
 
     def _direct(self, mode: str, args: tuple[Any, ...]) -> Any:
@@ -198,9 +201,19 @@ class Net(Planner, Inspection, Saving):
         if mode == "step":
             self._load_hyper()  # again: a new plan may have brought new hyperparameters
         bound.run.run()
-        if bound.random:
-            self._homes["rng/step"] += np.uint64(1)
+        if bound.random and not bound.run.counts:
+            self._count()
         return bound
+
+    def _count(self) -> None:
+        """Move the counter of random numbers on."""
+        counter = self._homes["rng/step"]
+        self.backend.write(counter, self.backend.read(counter) + np.uint64(1))
+
+    def _settle(self) -> None:
+        """Wait for calls that did not, and raise what went wrong in them."""
+        for bound in self._bound.values():
+            bound.run.check()
 
     def _optimizer(self) -> Optimizer:
         if self.optimizer is None:
@@ -213,22 +226,28 @@ class Net(Planner, Inspection, Saving):
 
     @locked
     def __call__(self, *args: Any) -> Any:
-        """Inference on arrays: dropout off, nothing kept for gradients. Returns new arrays."""
+        """Inference on arrays: dropout off, nothing kept for gradients.
+
+        Returns new arrays: of NumPy, or of CuPy where an argument lies on the GPU that the net is on.
+        """
         done = self._direct("infer", args)
         bound = self._last["infer"] if done else self._execute("infer", args, with_target=False)
-        if bound.traced.outputs == tree.LEAF:
-            return bound.outputs[0].copy()
-        return tree.unflatten(bound.traced.outputs, [a.copy() for a in bound.outputs])
+        copies = bound.run.copies(bound.outputs, any(self.backend.holds(a) for a in args))
+        return copies[0] if bound.traced.outputs == tree.LEAF else tree.unflatten(bound.traced.outputs, copies)
 
-    def step(self, *args: Any) -> float:
-        """One training step: forward, backward and update. Returns the loss before the update."""
+    def step(self, *args: Any) -> float | Loss:
+        """One training step: forward, backward and update. Returns the loss before the update.
+
+        On a GPU it is a :class:`graphnet.lazy.Loss`, a number that is waited for when it is looked at: the step
+        may not be done when this returns.
+        """
         with self._lock:
             self._needs_loss()
             self._load_hyper()
             self._phases = None  # gradients of before this step are not to be applied after it
             loss = self._direct("step", args)
             if loss is False:
-                loss = float(self._execute("step", args, with_target=True).run.outputs["loss"])
+                loss = self._execute("step", args, with_target=True).run.loss()
             return loss
 
     @locked
@@ -237,25 +256,25 @@ class Net(Planner, Inspection, Saving):
         self._needs_loss()
         loss = self._direct("loss", args)
         if loss is False:
-            loss = float(self._execute("loss", args, with_target=True).run.outputs["loss"])
+            loss = self._execute("loss", args, with_target=True).run.loss()
         return float(loss)
 
     @locked
     def forward(self, *args: Any) -> Any:
         """The first phase of a training step; returns the model's output (of the training graph)."""
         self._needs_loss()
-        arrays = [as_array(a) for a in args]
+        arrays = [self.backend.argument(a) for a in args]
         inputs = self._fitting(arrays, len(self.input_types), "forward")
         bound = self._plan("phases", inputs, self._default_target(inputs))
         return self._run_forward(bound, arrays)
 
-    def _run_forward(self, bound: Bound, arrays: Sequence[np.ndarray]) -> Any:
+    def _run_forward(self, bound: Bound, arrays: Sequence[Any]) -> Any:
         for target, value in zip(bound.inputs, arrays, strict=False):
             if target.size:
-                copy_in(target, value)
+                copy_in(self.backend, target, value)
         bound.run.run("forward")
         self._phases = (bound, "forward")
-        copies = [a.copy() for a in bound.outputs]
+        copies = bound.run.copies(bound.outputs, any(self.backend.holds(a) for a in arrays))
         return copies[0] if bound.traced.outputs == tree.LEAF else tree.unflatten(bound.traced.outputs, copies)
 
     @locked
@@ -266,19 +285,19 @@ class Net(Planner, Inspection, Saving):
         if self.target_type is not None:
             if len(target) != 1:
                 raise PlanError(f"{user_where()}: backward takes the target of the batch given to forward")
-            value = as_array(target[0])
+            value = self.backend.argument(target[0])
             kind = self._target(bound.info.inputs, value)
             if kind != bound.info.target:
                 given = bound.inputs[: len(self.input_types)]
                 bound = self._plan("phases", bound.info.inputs, kind)
                 self._run_forward(bound, given)
                 again = False
-            copy_in(bound.inputs[-1], value)
+            copy_in(self.backend, bound.inputs[-1], value)
         if again:  # the first backward took over memory of values it needed no more
             bound.run.run("forward")
         bound.run.run("backward")
         self._phases = (bound, "backward")
-        return float(bound.run.outputs["loss"])
+        return float(self.backend.read(bound.run.outputs["loss"]))
 
     @locked
     def update(self) -> None:
@@ -288,7 +307,7 @@ class Net(Planner, Inspection, Saving):
         self._load_hyper()
         bound.run.run("update")
         if bound.random:
-            self._homes["rng/step"] += np.uint64(1)
+            self._count()
         self._phases = (bound, "update")
 
     def _phase(self, wanted: str, allowed: Sequence[str]) -> Bound:
@@ -317,12 +336,15 @@ class Net(Planner, Inspection, Saving):
     @property
     def params(self) -> Arrays:
         """Parameters by name, live."""
-        return Arrays(self._params, "parameter")
+        self._settle()
+        return Arrays(self._params, "parameter", self.backend.write)
 
     @property
     def states(self) -> Arrays:
         """States by name, live, as the compiled shapes have them."""
-        return Arrays({name: array for (name, _), array in reversed(self._states.items())}, "state")
+        self._settle()
+        states = {name: array for (name, _), array in reversed(self._states.items())}
+        return Arrays(states, "state", self.backend.write)
 
     @property
     def grads(self) -> Arrays:
@@ -330,14 +352,16 @@ class Net(Planner, Inspection, Saving):
         if self._phases is None or self._phases[1] == "forward":
             raise PlanError(f"{user_where()}: grads: there are none before net.backward(y); net.step keeps none")
         outputs = self._phases[0].run.outputs
-        return Arrays({n[5:]: a for n, a in outputs.items() if n.startswith("grad/")}, "gradient")
+        found = {n[5:]: a for n, a in outputs.items() if n.startswith("grad/")}
+        return Arrays(found, "gradient", self.backend.write)
 
     @property
     def slots(self) -> Arrays:
         """Optimiser slots by name, live."""
-        return Arrays(dict(self._slots), "slot")
+        self._settle()
+        return Arrays(dict(self._slots), "slot", self.backend.write)
 
     def reset_states(self) -> None:
         """Put every state back to its initial value."""
         for key, initial in self._state_init.items():
-            self._states[key][...] = initial
+            self.backend.write(self._states[key], initial)

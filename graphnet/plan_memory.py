@@ -1,16 +1,19 @@
-"""The memory of one bound plan: arena, homes handed in, inputs; and NumPy views of its arrays."""
+"""The memory of the backends on the CPU: arrays, and that of one bound plan: arena, homes handed in, inputs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from graphnet.compiler.errors import BackendError
+from graphnet.arrays import as_array
+from graphnet.compiler.errors import BackendError, DataError
 from graphnet.compiler.ir import Type
-from graphnet.compiler.schedule import Array, Plan, Storage
+from graphnet.compiler.schedule import Array, Plan, Step, Storage
 
-Homes = Mapping[str, np.ndarray]
+Homes = Mapping[str, Any]
+"""Arrays of the backend, by name."""
 HOMES = ("param", "state", "slot", "hyper", "rng")
 """Kinds of storages whose memory outlives the plan."""
 
@@ -27,6 +30,33 @@ def allocate(type_: Type) -> np.ndarray:
     return aligned(type_.nbytes).view(type_.dtype).reshape(type_.shape)
 
 
+def bad_index(step: Step, value: int, rows: int) -> DataError:
+    """The error for an index out of range that a step found."""
+    what = step.where.scope.rpartition("/")[2] or step.op
+    return DataError(
+        f"{step.where}: {what}: index {value} is out of range for {rows} rows: check the ids or labels given"
+    )
+
+
+class HostMemory:
+    """The part of a backend on the CPU that is memory: NumPy arrays."""
+
+    def allocate(self, type_: Type) -> np.ndarray:
+        return allocate(type_)
+
+    def read(self, array: np.ndarray) -> np.ndarray:
+        return array
+
+    def write(self, array: np.ndarray, value: Any) -> None:
+        np.copyto(array, value, casting="unsafe")
+
+    def argument(self, value: Any) -> np.ndarray:
+        return as_array(value)
+
+    def holds(self, value: Any) -> bool:
+        return False
+
+
 class PlanMemory:
     """``inputs`` are arrays to fill before a run, ``outputs`` hold results until the next one.
 
@@ -34,6 +64,7 @@ class PlanMemory:
     """
 
     target: str
+    counts = False
 
     def __init__(self, plan: Plan, homes: Homes) -> None:
         if plan.target != self.target:
@@ -65,3 +96,14 @@ class PlanMemory:
             return np.empty(a.shape, a.dtype)
         strides = [s * size for s in a.strides]
         return np.ndarray(a.shape, a.dtype, self.memory[a.storage], offset * size, strides)
+
+    def loss(self) -> float:
+        """The loss of the last run."""
+        return float(self.outputs["loss"])
+
+    def copies(self, arrays: Sequence[np.ndarray], there: bool) -> list[np.ndarray]:
+        """Copies of outputs of the last run."""
+        return [a.copy() for a in arrays]
+
+    def check(self) -> None:
+        """Nothing is outstanding: runs raise what went wrong."""

@@ -39,14 +39,13 @@ class Planner:
         self.seed = seed
         self.max_plans = max_plans
         self._optim = optimizer
-        self._homes: dict[str, np.ndarray] = {
-            "rng/seed": np.array(seed, np.uint64),
-            "rng/step": np.array(0, np.uint64),
-        }
-        self._params: dict[str, np.ndarray] = {}
-        self._states: dict[tuple[str, Type], np.ndarray] = {}
-        self._state_init: dict[tuple[str, Type], Any] = {}
-        self._slots: dict[str, np.ndarray] = {}
+        # arrays of the backend, which alone reads and writes them
+        self._homes: dict[str, Any] = {n: backend.allocate(Type((), "uint64")) for n in ("rng/seed", "rng/step")}
+        backend.write(self._homes["rng/seed"], np.array(seed, np.uint64))
+        self._params: dict[str, Any] = {}
+        self._states: dict[tuple[str, Type], Any] = {}
+        self._state_init: dict[tuple[str, Type], np.ndarray] = {}
+        self._slots: dict[str, Any] = {}
         self._loaded: dict[str, float] | None = None  # hyperparameters as the slots have them
         self._bound: dict[Any, Bound] = {}
         self._traced: dict[Any, Traced] = {}
@@ -75,11 +74,12 @@ class Planner:
             key = (name, declared.node.out)
             if key not in self._states:
                 self._states[key] = self._initial(name, key[1], declared.init, declared.where)
-                self._state_init[key] = self._states[key].copy()
+                self._state_init[key] = self.backend.read(self._states[key]).copy()
 
-    def _initial(self, name: str, type_: Type, value: Any, where: object) -> np.ndarray:
+    def _initial(self, name: str, type_: Type, value: Any, where: object) -> Any:
+        found = init.initial_value(value, type_, self.seed, init.stream_of(name), where, what=f"param {name!r}")
         array = self.backend.allocate(type_)
-        array[...] = init.initial_value(value, type_, self.seed, init.stream_of(name), where, what=f"param {name!r}")
+        self.backend.write(array, found)
         return array
 
     def _plan(self, mode: str, inputs: tuple[Type, ...], target: Type | None) -> Bound:
@@ -137,7 +137,7 @@ class Planner:
         found = self._optim.updates(backwards, {n: grads[n] for n in backwards})
         return graph.with_results(updates=(*graph.updates, *found))
 
-    def _home_map(self, plan: Plan) -> dict[str, np.ndarray]:
+    def _home_map(self, plan: Plan) -> dict[str, Any]:
         """Memory for each leaf of a plan that outlives it."""
         homes = dict(self._homes)
         for node in plan.graph.leaves():
@@ -155,7 +155,7 @@ class Planner:
                     self._loaded = None
                     self._slots[name] = self.backend.allocate(type_)
                     if role == "slot" and self._optim is not None:
-                        self._slots[name][...] = self._optim.slot_init(name)
+                        self.backend.write(self._slots[name], self._optim.slot_init(name))
                 homes[name] = self._slots[name]
         return homes
 
@@ -171,6 +171,6 @@ class Planner:
         """Every plan made so far, in order; at most ``max_plans``."""
         return tuple(bound.info for bound in self._bound.values())
 
-    def _arrays(self) -> list[np.ndarray]:
+    def _arrays(self) -> list[Any]:
         """Everything that lives across calls."""
         return [*self._params.values(), *self._slots.values(), *self._states.values(), *self._homes.values()]

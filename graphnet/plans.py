@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from graphnet.backend import Executable
+from graphnet.backend import Backend, Executable
 from graphnet.compiler.errors import DataError, DTypeError, ShapeError
 from graphnet.compiler.ir import Graph, Type
 from graphnet.compiler.passes import Context
@@ -40,8 +41,8 @@ class Bound:
     traced: Traced
     run: Executable
     context: Context
-    inputs: tuple[np.ndarray, ...]
-    outputs: tuple[np.ndarray, ...]
+    inputs: tuple[Any, ...]
+    outputs: tuple[Any, ...]
     random: bool
 
 
@@ -54,18 +55,19 @@ def for_mode(graph: Graph, mode: str) -> Graph:
     return graph.with_results(outputs=[(n, v) for n, v in graph.outputs if n == "loss"])
 
 
-def copy_in(target: np.ndarray, value: np.ndarray) -> None:
+def copy_in(backend: Backend, target: Any, value: Any) -> None:
     """Copy a call's argument into a plan's buffer; integers that would not fit are an error, not wrapped."""
-    if target.dtype.kind in "iu" and value.dtype.kind in "iu" and value.dtype != target.dtype and value.size:
+    integers = target.dtype.kind in "iu" and value.dtype.kind in "iu" and value.dtype != target.dtype
+    if integers and value.size and isinstance(value, np.ndarray):
         limits = np.iinfo(target.dtype)
         low, high = int(value.min()), int(value.max())
         if low < limits.min or high > limits.max:
             wrong = high if high > limits.max else low
             raise DataError(f"{user_where()}: the integer {wrong} does not fit the compiled dtype {target.dtype}")
-    np.copyto(target, value, casting="unsafe")
+    backend.write(target, value)
 
 
-def fitting_type(name: str, expected: Type, value: np.ndarray) -> Type:
+def fitting_type(name: str, expected: Type, value: Any) -> Type:
     """The plan's type for an input array; raises one line if its axes or dtype do not fit."""
     if value.ndim != expected.ndim:
         raise ShapeError(

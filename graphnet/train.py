@@ -29,7 +29,7 @@ from graphnet.net import Net
 from graphnet.trace import spec
 
 Recipe = Mapping[str, Any]
-Tick = Callable[[int, float], object]
+Tick = Callable[[int, Any], object]
 """Told of each step: how many samples it took and their mean loss."""
 
 _HISTORY = 1000
@@ -209,16 +209,19 @@ class Run:
     def _steps(self, batches: Iterable[tuple[np.ndarray, np.ndarray]], tick: Tick) -> tuple[float, int, float]:
         """Mean loss, number of samples and seconds of one pass; a text's state starts anew."""
         net, terms, text = self.net, self.recipe.get("loss_terms", 1), isinstance(self.data, Text)
-        total, count = 0.0, 0
+        losses: list[tuple[Any, int]] = []  # on a GPU, numbers that are not waited for before the end
         if text:
             net.reset_states()
         start = time.perf_counter()
         for x, y in batches:
             samples = y.size if text else len(y)
-            loss = net.step(x, y) / terms
-            total += loss * samples
+            loss = net.step(x, y)
+            losses.append((loss, samples))
+            tick(samples, loss if terms == 1 else loss / terms)
+        total, count = 0.0, 0
+        for loss, samples in losses:
+            total += float(loss) / terms * samples
             count += samples
-            tick(samples, loss)
         return total / count, count, time.perf_counter() - start
 
     def _report(self, epoch: int, loss: float, samples: int, seconds: float) -> Report:

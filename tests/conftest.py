@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import difflib
 import functools
 import importlib.util
@@ -12,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import hypothesis
-import numpy as np
 import pytest
 
 TESTS = Path(__file__).resolve().parent
@@ -154,6 +154,54 @@ def c_backend():
 
 
 @pytest.fixture(scope="session")
+def emulated():
+    """`emulated(options, order)`: the CUDA backend on the emulated device, with 3 blocks at most."""
+    from graphnet.backend_cuda import CudaBackend
+    from graphnet.device_emulated import EmulatedDevice
+    from graphnet.kernels.c.toolchain import find
+
+    if find() is None:
+        pytest.skip("needs a C compiler")
+
+    def make(options=None, order="forward"):
+        return CudaBackend(EmulatedDevice(grid=3, order=order, library=False), options=options)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def nvrtc():
+    """`nvrtc(text)`: the PTX that NVIDIA's compiler makes of a CUDA text for sm_90; it needs no GPU."""
+    from graphnet.kernels.cuda.prelude import FLAGS
+
+    found = importlib.util.find_spec("nvidia")
+    folders = found.submodule_search_locations or () if found else ()
+    files = [file for folder in folders for file in Path(folder).glob("**/libnvrtc.so*")]
+    if not files:
+        pytest.skip("needs NVRTC: pip install nvidia-cuda-nvrtc")
+    library = ctypes.CDLL(str(files[0]))
+
+    def text_of(program, what):
+        size = ctypes.c_size_t()
+        assert getattr(library, f"nvrtcGet{what}Size")(program, ctypes.byref(size)) == 0
+        text = ctypes.create_string_buffer(size.value)
+        assert getattr(library, f"nvrtcGet{what}")(program, text) == 0
+        return text.value.decode()
+
+    def ptx(text):
+        program = ctypes.c_void_p()
+        assert library.nvrtcCreateProgram(ctypes.byref(program), text.encode(), b"text.cu", 0, None, None) == 0
+        flags = [flag.encode() for flag in (*FLAGS, "--gpu-architecture=compute_90")]
+        failed = library.nvrtcCompileProgram(program, len(flags), (ctypes.c_char_p * len(flags))(*flags))
+        log = text_of(program, "ProgramLog").strip()
+        assert not failed, log
+        assert not log, f"NVRTC warns: {log}"
+        return text_of(program, "PTX")
+
+    return ptx
+
+
+@pytest.fixture(scope="session")
 def together(request):
     """`together(backend, asked)`: for each (leaves, arrays, nodes) a function that gives the nodes' values.
 
@@ -186,14 +234,14 @@ def bound_together(backend, asked):
     context = Context(verify=True, target=backend.target)
     executable = backend.bind(compile_graph(Graph(tuple(n for n, _ in own.values()), named), context), {})
     for node, array in own.values():
-        np.copyto(executable.inputs[node.attrs["name"]], array)
+        backend.write(executable.inputs[node.attrs["name"]], array)
 
     def runner(inputs, given, outputs):
         def run(*arrays):
             for name, array in zip(inputs, arrays or given, strict=True):
-                np.copyto(executable.inputs[name], array)
+                backend.write(executable.inputs[name], array)
             executable.run()
-            return [executable.outputs[name].copy() for name in outputs]
+            return [backend.read(executable.outputs[name]).copy() for name in outputs]
 
         return run
 

@@ -19,6 +19,12 @@ import numpy as np
 
 Arrays = dict[str, np.ndarray]
 POOL = 4  # batches that steps take in turn, so that none finds its input in the cache only because it was the last
+FEEDS = {
+    "device": "inputs on the device, the result left there",
+    "host": "NumPy arrays in, the result left on the device",
+    "read": "NumPy arrays in, the result read",
+}
+"""Ways to feed a step, and what becomes of its loss (for inference its output)."""
 
 
 @dataclass(frozen=True)

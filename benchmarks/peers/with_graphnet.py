@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
+import math
 from typing import Any
 
 import numpy as np
 
 import graphnet as gn
-from graphnet.compiler.ir import Graph
-from graphnet.compiler.record import lookup
 from graphnet.models.charlm import charlm as charlm_of_one_layer
 from graphnet.models.lenet import lenet
 from graphnet.models.linreg import linreg
@@ -16,6 +16,7 @@ from graphnet.models.mlp import mlp
 from graphnet.models.softmax import softmax
 from peers.cases import Arrays, Case
 from peers.peer import Peer
+from peers.step_costs import cost, costs, least_bytes
 
 
 @gn.model
@@ -51,7 +52,8 @@ class Graphnet(Peer):
     packages = ("graphnet", "numpy")
 
     def __init__(self, case: Case, params: Arrays, threads: int, backend: str = "auto", device: str = "cpu") -> None:
-        super().__init__(case, params, threads)
+        super().__init__(case, params, threads, device)
+        self.backend = backend
         model, options = model_of(case)
         spec = gn.spec(case.shape, "int32" if case.model == "charlm" else "float32")
         training: dict[str, Any] = {}
@@ -59,11 +61,33 @@ class Graphnet(Peer):
             loss = gn.losses.mse if case.squared else gn.losses.softmax_cross_entropy
             adam = gn.optim.Adam(case.lr, clip_norm=case.clip)
             training = {"loss": loss, "optimizer": adam if case.adam else gn.optim.SGD(case.lr)}
-        self.net = gn.compile(model, spec, backend=backend, device=device, **training, **options)
+        self.net = self.compile(model, spec, options, **training)
         for name, value in params.items():
-            self.net.params[f"{self.net.program.name}/{name}"][...] = value
-        self.step = self.net.step  # called as a user calls it, with nothing in between
-        self.infer = self.net
+            self.net.params[f"{self.net.program.name}/{name}"] = value
+        self.on_gpu = self.net.backend.name == "cuda"
+        self.start = self.net.step if training else self.net  # called as a user calls it, with nothing in between
+        if device == "cpu":
+            self.step, self.infer = self.net.step, self.net
+
+    def compile(self, model: Any, spec: Any, options: dict[str, Any], **training: Any) -> gn.Net:
+        """The net of a model with its options."""
+        return gn.compile(model, spec, backend=self.backend, device=self.device, **training, **options)
+
+    def step(self, x: np.ndarray, y: np.ndarray) -> float:
+        return float(self.net.step(x, y))
+
+    def infer(self, x: np.ndarray) -> np.ndarray:
+        return self.fetch(self.net(x))
+
+    def put(self, array: np.ndarray) -> Any:
+        return cupy().asarray(array) if self.on_gpu else array
+
+    def wait(self) -> None:
+        if self.on_gpu:
+            cupy().cuda.Device().synchronize()
+
+    def fetch(self, result: Any) -> np.ndarray:
+        return cupy().asnumpy(result) if self.on_gpu else np.asarray(result)
 
     def facts(self) -> dict[str, Any]:
         plan = self.net.plans[0].plan
@@ -74,29 +98,17 @@ class Graphnet(Peer):
             "op_bytes": nbytes,
             "least_bytes": least_bytes(plan.graph),
             "arena_bytes": plan.memory.arena,
-            "parameters": int(sum(np.asarray(p).size for p in self.net.params.values())),
+            "arena_allocated_bytes": next(iter(self.net._bound.values())).run.arena.nbytes,
+            "parameters": sum(math.prod(p.shape) for p in self.net.params.values()),
         }
 
-
-def costs(graph: Graph) -> tuple[int, int]:
-    """FLOPs and bytes moved by all ops of a compiled graph, as their records have them; loops count in full."""
-    flops = nbytes = 0
-    for node in graph.nodes():
-        inner = [value for value in node.attrs.values() if isinstance(value, Graph)]
-        if inner:
-            counted = [costs(body) for body in inner]
-            # a loop runs its body many times, a branch the costlier of its two
-            found = max(counted, key=lambda cost: cost[0])
-            times = node.attrs.get("length", 1)
-        elif not node.inputs or node.op == "get":
-            continue
-        else:
-            found, times = lookup(node.op).cost([i.out for i in node.inputs], node.out, node.attrs), 1
-        flops, nbytes = flops + found[0] * times, nbytes + found[1] * times
-    return flops, nbytes
+    def kernels(self, *batch: np.ndarray) -> list[dict[str, Any]]:
+        return [
+            {"op": step.op, "phase": step.phase, "where": str(step.where), "seconds": seconds, **cost(step)}
+            for step, seconds in self.net.profile(*batch)
+        ]
 
 
-def least_bytes(graph: Graph) -> int:
-    """What a step must touch however it is computed: every leaf read once, every new value and result written once."""
-    read = sum(node.out.nbytes for node in graph.leaves())
-    return read + sum(node.out.nbytes for node in graph.roots())
+def cupy() -> Any:
+    """The module, which only a GPU needs."""
+    return importlib.import_module("cupy")

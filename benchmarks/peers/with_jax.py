@@ -1,4 +1,7 @@
-"""JAX: the whole step under jit, its state donated, pooling by reshape (faster than reduce_window on a CPU)."""
+"""JAX: the whole step under jit, its state donated, pooling by reshape (faster than reduce_window on a CPU).
+
+On a GPU products and convolutions are of strict float32 (no TF32).
+"""
 
 from __future__ import annotations
 
@@ -47,14 +50,21 @@ class Jitted(Peer):
 
     packages = ("jax", "jaxlib", "numpy")
 
-    def __init__(self, case: Case, params: Arrays, threads: int) -> None:
-        super().__init__(case, params, threads)
+    def __init__(self, case: Case, params: Arrays, threads: int, device: str = "cpu") -> None:
+        super().__init__(case, params, threads, device)
+        if device == "cuda":
+            jax.config.update("jax_default_matmul_precision", "highest")
+            try:
+                jax.devices("cuda")
+            except (AssertionError, RuntimeError) as error:  # without its plugin JAX only asserts
+                raise RuntimeError(f"JAX finds no GPU: {error}") from None
         learned = {name: jnp.array(p) for name, p in params.items()}
         zeros = [{name: jnp.zeros_like(p) for name, p in learned.items()} for _ in range(2 * case.adam)]
         states = [tuple(jnp.zeros((case.batch, units)) for _ in range(2)) for units in case.hidden]
         self.held = (learned, zeros, jnp.zeros((), jnp.int32), states if case.model == "charlm" else [])
         self.compiled = jax.jit(self.whole_step, donate_argnums=0)
-        self.outputs = jax.jit(self.forward)
+        self.outputs = jax.jit(self.whole_inference)
+        self.result: Any = None
 
     def forward(self, params: Tree, states: Any, x: Any) -> tuple[Any, Any]:
         model = self.case.model
@@ -100,12 +110,28 @@ class Jitted(Peer):
         new = {name: p - rate * m[name] / (jnp.sqrt(v[name]) / root + 1e-8) for name, p in params.items()}
         return loss, (new, [m, v], t, states)
 
+    def whole_inference(self, params: Tree, states: Any, x: Any) -> tuple[Any, Any]:
+        """The output, batch first, and the states after."""
+        output, states = self.forward(params, states, x)
+        return output.swapaxes(0, 1) if self.case.model == "charlm" else output, states
+
+    def start(self, *batch: Any) -> Any:
+        if self.case.mode == "train":
+            self.result, self.held = self.compiled(self.held, *batch)
+        else:
+            params, slots, t, states = self.held
+            self.result, states = self.outputs(params, states, *batch)
+            self.held = (params, slots, t, states)
+        return self.result
+
+    def put(self, array: np.ndarray) -> Any:
+        return jax.device_put(array)
+
+    def wait(self) -> None:
+        jax.block_until_ready((self.result, self.held))
+
     def step(self, x: np.ndarray, y: np.ndarray) -> float:
-        loss, self.held = self.compiled(self.held, x, y)
-        return float(loss)
+        return float(self.start(x, y))
 
     def infer(self, x: np.ndarray) -> np.ndarray:
-        params, slots, t, states = self.held
-        output, states = self.outputs(params, states, x)
-        self.held = (params, slots, t, states)
-        return np.asarray(output.swapaxes(0, 1) if self.case.model == "charlm" else output)
+        return np.asarray(self.start(x))

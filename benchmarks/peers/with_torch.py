@@ -1,4 +1,7 @@
-"""PyTorch: eager with modules and its fused optimisers, and the whole step under torch.compile."""
+"""PyTorch: eager with modules and its fused optimisers, and the whole step under torch.compile.
+
+On a GPU products and convolutions are of strict float32 (no TF32), and cuDNN picks its algorithms by trying them.
+"""
 
 from __future__ import annotations
 
@@ -124,20 +127,45 @@ class Eager(Peer):
     packages = ("torch", "numpy")
     ids: Any = np.int64
 
-    def __init__(self, case: Case, params: Arrays, threads: int, cells: bool = False) -> None:
-        super().__init__(case, params, threads)
+    def __init__(
+        self, case: Case, params: Arrays, threads: int, cells: bool = False, device: str = "cpu", **rule: Any
+    ) -> None:
+        """``rule`` are options of the optimiser."""
+        super().__init__(case, params, threads, device)
         torch.set_num_threads(threads)
-        self.module = module_of(case, params, CellLSTM if cells else LayerLSTM)
+        if device == "cuda":
+            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+            torch.backends.cudnn.benchmark = True
+        self.module = module_of(case, params, CellLSTM if cells else LayerLSTM).to(device)
         self.learned = [p for p in self.module.parameters() if p.requires_grad]
-        rule: Any = torch.optim.Adam if case.adam else torch.optim.SGD
-        self.optimizer = rule(self.learned, lr=case.lr, fused=True)
-        self.states = [(torch.zeros(case.batch, units), torch.zeros(case.batch, units)) for units in case.hidden]
+        kind: Any = torch.optim.Adam if case.adam else torch.optim.SGD
+        self.optimizer = kind(self.learned, lr=case.lr, fused=True, **rule)
+        shapes = [(case.batch, units) for units in case.hidden if case.model == "charlm"]
+        self.states = [(torch.zeros(s, device=device), torch.zeros(s, device=device)) for s in shapes]
+
+    def put(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array).to(self.device)
+
+    def taken(self, batch: Sequence[Any]) -> list[Tensor]:
+        """A batch as tensors on the device."""
+        return [a if isinstance(a, Tensor) else torch.from_numpy(a).to(self.device, non_blocking=True) for a in batch]
+
+    def wait(self) -> None:
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+
+    def fetch(self, result: Tensor) -> np.ndarray:
+        return result.detach().cpu().numpy()
+
+    def keep(self, states: Sequence[State]) -> None:
+        """The LSTMs' states for the next step."""
+        self.states = [(h.detach(), c.detach()) for h, c in states]
 
     def forward(self, x: Tensor) -> Tensor:
         if self.case.model != "charlm":
             return self.module(x)
         scores, states = self.module(x, self.states)
-        self.states = [(h.detach(), c.detach()) for h, c in states]
+        self.keep(states)
         return scores
 
     def loss(self, output: Tensor, y: Tensor) -> Tensor:
@@ -147,54 +175,70 @@ class Eager(Peer):
             return F.cross_entropy(output.flatten(0, 1), y.T.flatten())
         return F.cross_entropy(output, y)
 
-    def step(self, x: np.ndarray, y: np.ndarray) -> float:
-        loss = self.loss(self.forward(torch.from_numpy(x)), torch.from_numpy(y))
+    def train(self, x: Tensor, y: Tensor) -> Tensor:
+        """One step; the loss as a tensor."""
+        loss = self.loss(self.forward(x), y)
         self.optimizer.zero_grad()
         loss.backward()
         if self.case.clip:
             nn.utils.clip_grad_norm_(self.learned, self.case.clip)
         self.optimizer.step()
-        return loss.item()
+        return loss
+
+    def outputs(self, x: Tensor) -> Tensor:
+        """The output, batch first."""
+        output = self.forward(x)
+        return output.transpose(0, 1) if self.case.model == "charlm" else output
+
+    def start(self, *batch: Any) -> Tensor:
+        if self.case.mode == "train":
+            return self.train(*self.taken(batch))
+        with torch.inference_mode():
+            return self.outputs(*self.taken(batch))
+
+    def step(self, x: np.ndarray, y: np.ndarray) -> float:
+        return self.start(x, y).item()
 
     def infer(self, x: np.ndarray) -> np.ndarray:
-        with torch.inference_mode():
-            output = self.forward(torch.from_numpy(x))
-            return output.transpose(0, 1).numpy() if self.case.model == "charlm" else output.numpy()
+        return self.fetch(self.start(x))
 
 
-class Compiled(Peer):
-    """One compiled function for the whole step: loss, gradients, clipping, update."""
+class Compiled(Eager):
+    """One compiled function for the whole step: loss, gradients, clipping, update.
 
-    packages = ("torch", "numpy")
-    ids: Any = np.int64
+    ``mode`` is torch.compile's. In those with CUDA graphs all that changes in place is at addresses that stay, which
+    is what lets the update into the graph.
+    """
 
-    def __init__(self, case: Case, params: Arrays, threads: int) -> None:
-        super().__init__(case, params, threads)
-        torch.set_num_threads(threads)
-        self.eager = Eager(case, params, threads, cells=True)
-        self.module = self.eager.module
-        self.learned = {name: p.detach() for name, p in self.module.named_parameters()}
-        self.slots = [{n: torch.zeros_like(p) for n, p in self.learned.items()} for _ in range(2 * case.adam)]
-        self.count = torch.zeros(())
-        self.states = self.eager.states
-        self.compiled: Callable[..., Any] = torch.compile(self.whole_step, fullgraph=True, dynamic=False)
-        self.outputs: Callable[..., Any] = torch.compile(self.forward, fullgraph=True, dynamic=False)
+    def __init__(self, case: Case, params: Arrays, threads: int, mode: str | None = None, device: str = "cpu") -> None:
+        super().__init__(case, params, threads, cells=True, device=device)
+        self.values = {name: p.detach() for name, p in self.module.named_parameters()}
+        self.slots = [{n: torch.zeros_like(p) for n, p in self.values.items()} for _ in range(2 * case.adam)]
+        self.count = torch.zeros((), device=device)
+        self.graphed = mode is not None
+        if self.graphed:
+            lasting = [self.count, *self.values.values(), *(p for slot in self.slots for p in slot.values())]
+            for t in (*lasting, *(part for state in self.states for part in state)):
+                torch._dynamo.mark_static_address(t)
+        how: Any = {"fullgraph": True, "dynamic": False, "mode": mode}
+        self.whole: Callable[..., Any] = torch.compile(self.whole_step, **how)
+        self.inference: Callable[..., Any] = torch.compile(self.whole_inference, **how)
 
-    def forward(self, params: dict[str, Tensor], x: Tensor, states: list[State]) -> tuple[Tensor, list[State]]:
+    def called(self, params: dict[str, Tensor], x: Tensor, states: list[State]) -> tuple[Tensor, Sequence[State]]:
+        """The module as a function of its parameters: its output and the states after."""
         if self.case.model != "charlm":
             return torch.func.functional_call(self.module, params, (x,)), states
         return torch.func.functional_call(self.module, params, (x, states))
 
     def whole_step(
         self, params: dict[str, Tensor], slots: list[dict[str, Tensor]], t: Tensor, states: Any, x: Tensor, y: Tensor
-    ) -> tuple[Tensor, Any]:
+    ) -> Tensor:
         def loss_of(params: dict[str, Tensor]) -> tuple[Tensor, Any]:
-            output, after = self.forward(params, x, states)
-            return self.eager.loss(output, y), after
+            output, after = self.called(params, x, states)
+            loss = self.loss(output, y)
+            return loss, (loss, after)
 
-        grads, (loss, after) = torch.func.grad(lambda p: (lambda r: (r[0], (r[0], r[1])))(loss_of(p)), has_aux=True)(
-            params
-        )
+        grads, (loss, after) = torch.func.grad(loss_of, has_aux=True)(params)
         if self.case.clip:
             norm = torch.sqrt(sum(torch.sum(g * g) for g in grads.values()))
             factor = torch.clamp(self.case.clip / (norm + 1e-6), max=1.0)
@@ -210,15 +254,29 @@ class Compiled(Peer):
         else:
             for name, g in grads.items():
                 params[name] -= self.case.lr * g
-        return loss, after
+        put_back(states, after)
+        return loss
 
-    def step(self, x: np.ndarray, y: np.ndarray) -> float:
-        inputs = torch.from_numpy(x), torch.from_numpy(y)
+    def whole_inference(self, params: dict[str, Tensor], states: Any, x: Tensor) -> Tensor:
+        output, after = self.called(params, x, states)
+        put_back(states, after)
+        return output.transpose(0, 1) if self.case.model == "charlm" else output
+
+    def train(self, x: Tensor, y: Tensor) -> Tensor:
         with torch.no_grad():
-            loss, self.states = self.compiled(self.learned, self.slots, self.count, self.states, *inputs)
-        return loss.item()
+            return self.whole(self.values, self.slots, self.count, self.states, x, y)
 
-    def infer(self, x: np.ndarray) -> np.ndarray:
-        with torch.inference_mode():
-            output, self.states = self.outputs(self.learned, torch.from_numpy(x), self.states)
-            return output.transpose(0, 1).numpy() if self.case.model == "charlm" else output.numpy()
+    def outputs(self, x: Tensor) -> Tensor:
+        return self.inference(self.values, self.states, x)
+
+    def notes(self) -> list[str]:
+        skipped = self.graphed and torch._dynamo.utils.counters["inductor"]["cudagraph_skips"]
+        return ["without CUDA graphs"] if skipped else []
+
+
+def put_back(states: Sequence[State], after: Sequence[State]) -> None:
+    """Write the states after a step over those before it."""
+    for old, new in zip(states, after, strict=True):
+        for place, value in zip(old, new, strict=True):
+            if place is not value:
+                place.copy_(value)

@@ -4,11 +4,15 @@ Reads a request a line from standard input, answers a line each on standard outp
 blocks in a read, so that whoever measures in the meantime has the cores for itself.
 
     {"do": "load", "file": .., "case": .., "threads": .., "options": ..}   import, build, first step
-    {"do": "check", "steps": n}               losses of the first n steps (inference: sizes of the outputs)
-    {"do": "warm", "seconds": s}              run for a while, say how long a step takes
-    {"do": "round", "seconds": s, "least": n} one measured round: median, least and largest time of a step
-    {"do": "end"}                             peak memory; the process ends
+    {"do": "check", "steps": n, "feeds": ..}  losses of the first n steps and of some by each feed (inference: sizes)
+    {"do": "warm", "seconds": s, "feed": f}   run for a while, say how long a step takes
+    {"do": "round", "seconds": s, "least": n, "feed": f, "lead": l}
+                                              one measured round: median, least and largest time of a step
+    {"do": "kernels"}                         seconds, FLOPs and bytes of each part of a step, if the library tells
+    {"do": "end"}                             peak memory, notes; the process ends
 
+A feed is one of cases.FEEDS. Steps whose results are read are timed one by one (short ones in groups); others in
+runs from one moment at which the device has nothing left to do to the next, so that all that was started counts.
 A failure is answered with {"error": ..} and ends the process.
 """
 
@@ -34,7 +38,9 @@ import numpy as np
 from peers import cases
 
 GROUP = 1e-3  # seconds: shorter steps are timed in groups of this length, which hides the clock's own cost
+RUN, RUN_SECONDS = 10, 2e-2  # steps that are not waited for are timed in runs, which hides the wait at their end
 Reply = dict[str, Any]
+Way = tuple[Callable[..., Any], list[tuple[Any, ...]]]
 
 
 class Worker:
@@ -58,13 +64,14 @@ class Worker:
         before = peak_memory()
         build = time.perf_counter()
         peer = kind(case, params, request["threads"], **request.get("options", {}))
-        self.infers = case.mode == "infer"
+        self.peer, self.infers = peer, case.mode == "infer"
         self.call: Callable[..., Any] = peer.infer if self.infers else peer.step
         self.pool = [(a,) for a in x] if self.infers else list(zip(x, y, strict=True))
         if case.model == "empty":
             self.pool = [tuple(np.asarray(a) for a in batch) for batch in self.pool]
         self.first = self.call(*self.pool[0])
         done = time.perf_counter()
+        self.ways: dict[str, Way] = {"read": (self.call, self.pool), "host": (peer.start, self.pool)}
         return {
             "import_s": imported - start,
             "compile_s": done - build,
@@ -73,48 +80,73 @@ class Worker:
             "facts": peer.facts(),
         }
 
+    def way(self, feed: str) -> Way:
+        """What a feed calls, and with which batches."""
+        if feed not in self.ways:
+            self.ways[feed] = self.peer.start, [tuple(self.peer.put(a) for a in batch) for batch in self.pool]
+        return self.ways[feed]
+
     def check(self, request: Mapping[str, Any]) -> Reply:
-        """Losses of the first steps, that of ``load`` among them; for inference a number for each batch."""
+        """Losses of the first steps, that of ``load`` among them; for inference a number for each batch.
+
+        One more for each feed whose results are not read: that of the last of some steps in a row.
+        """
         steps = range(1, len(self.pool) if self.infers else request["steps"])
         found = [self.first, *(self.call(*self.pool[k % len(self.pool)]) for k in steps)]
+        found += [self.peer.fetch(self.run(feed, len(self.pool))) for feed in request["feeds"] if feed != "read"]
         values = [size(value) if self.infers else float(value) for value in found]
         return {"values": values}
 
     def warm(self, request: Mapping[str, Any]) -> Reply:
         """Run untimed, at least twice, then tell the time of a step."""
-        times, start = [], time.perf_counter()
+        feed, times, start = request["feed"], [], time.perf_counter()
+        count = 1 if feed == "read" else RUN
         while len(times) < 2 or time.perf_counter() - start < request["seconds"]:
-            before = time.perf_counter()
-            self.call(*self.pool[len(times) % len(self.pool)])
-            times.append(time.perf_counter() - before)
+            times.append(self.timed(feed, count, len(times)))
         self.step_s = statistics.median(times)
         return {"step_s": self.step_s}
 
     def round(self, request: Mapping[str, Any]) -> Reply:
         """Steps for so many seconds, in at least ``least`` groups, after a lead-in that is not counted."""
-        group = max(1, math.ceil(GROUP / max(self.step_s, 1e-9)))
-        self.last = self.run(group)
+        feed, step = request["feed"], max(self.step_s, 1e-9)
+        group = max(1, math.ceil(GROUP / step)) if feed == "read" else max(RUN, math.ceil(RUN_SECONDS / step))
+        start = time.perf_counter()
+        self.timed(feed, group)
+        while time.perf_counter() - start < request["lead"]:
+            self.timed(feed, group)
         times: list[float] = []
         start = time.perf_counter()
         while len(times) < request["least"] or time.perf_counter() - start < request["seconds"]:
-            before = time.perf_counter()
-            self.last = self.run(group)
-            times.append((time.perf_counter() - before) / group)
-        if not np.isfinite(np.asarray(self.last)).all():
+            times.append(self.timed(feed, group))
+        last = self.last if feed == "read" else self.peer.fetch(self.last)
+        if not np.isfinite(np.asarray(last)).all():
             raise FloatingPointError(f"after the round the {'output' if self.infers else 'loss'} is not finite")
         median = statistics.median(times)
         return {"median_s": median, "min_s": min(times), "max_s": max(times), "steps": group * len(times)}
 
-    def run(self, count: int) -> Any:
-        """``count`` steps on the batches in turn; returns what the last one gave."""
-        call, value = self.call, None
-        for batch in itertools.islice(itertools.cycle(self.pool), count):
+    def timed(self, feed: str, count: int, first: int = 0) -> float:
+        """Seconds of one of ``count`` steps in a row, all done at their end."""
+        start = time.perf_counter()
+        self.last = self.run(feed, count, first)
+        if feed != "read":
+            self.peer.wait()
+        return (time.perf_counter() - start) / count
+
+    def run(self, feed: str, count: int, first: int = 0) -> Any:
+        """``count`` steps on the batches in turn, from number ``first``; returns what the last one gave."""
+        (call, pool), value = self.way(feed), None
+        first %= len(pool)
+        for batch in itertools.islice(itertools.cycle(pool), first, first + count):
             value = call(*batch)
         return value
 
+    def kernels(self, request: Mapping[str, Any]) -> Reply:
+        """What the library tells of the parts of a step."""
+        return {"kernels": self.peer.kernels(*self.pool[0])}
+
     def end(self, request: Mapping[str, Any]) -> Reply:
-        """The largest memory the process ever held."""
-        return {"peak_bytes": peak_memory()}
+        """The largest memory the process ever held, and what is to be known of its times."""
+        return {"peak_bytes": peak_memory(), "notes": self.peer.notes()}
 
 
 def size(output: Any) -> float:

@@ -7,13 +7,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from graphnet.compiler.c.hazards import Choice, Piece, Repeat, access
-from graphnet.compiler.c.memory import Memory, constant_text
 from graphnet.compiler.c.run import BranchOf, Call, LoopOf, Node, Runner, items_of, poll
-from graphnet.compiler.c.steps import Function, Steps, block_comment
+from graphnet.compiler.c.steps import Function, Steps
 from graphnet.compiler.printers.schedule import Writer
 from graphnet.compiler.printers.text import clean, count, plural
 from graphnet.compiler.schedule import Branch, Loop, Plan, Step, Storage, flat
+from graphnet.compiler.text.hazards import Choice, Piece, Repeat, access
+from graphnet.compiler.text.memory import Memory, constant_text
+from graphnet.compiler.text.programs import block_comment
 from graphnet.kernels.c.prelude import HEADER
 
 LEAST_WORK = 2500.0

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from graphnet.compiler.c.hazards import Access, Piece, access
-from graphnet.compiler.c.many import operands_of
-from graphnet.compiler.c.memory import Memory, Operand
-from graphnet.compiler.errors import BackendError
-from graphnet.compiler.record import REGISTRY, lookup
-from graphnet.compiler.schedule import REDUCTIONS, Array, Epilogue, Fused, Instruction, Kernel, Leaf, Many, Rows
-from graphnet.compiler.strides import contiguous_strides
+from graphnet.compiler.schedule import Array, Leaf, Many
+from graphnet.compiler.text.hazards import Access, Piece, access
+from graphnet.compiler.text.memory import Memory
+from graphnet.compiler.text.programs import (
+    block_comment,
+    declared_name,
+    indented,
+    uses,
+)
+from graphnet.compiler.text.writers import Names, Writers
 from graphnet.kernels.c.many import many
-from graphnet.kernels.c.nest import Instr, fused, helpers, statements, value_of
+from graphnet.kernels.c.nest import fused
+from graphnet.kernels.c.phase import Job, Phase
 from graphnet.kernels.c.reduction import reduce_of
-from graphnet.kernels.c.row_program import Reduce
 from graphnet.kernels.c.rows import rows
 from graphnet.kernels.c.table import WRITERS
-from graphnet.kernels.c.view import Epilogue as EpilogueText
-from graphnet.kernels.c.view import Job, Phase, View
+from graphnet.kernels.text.program import Value
+from graphnet.kernels.text.view import View
 
 FAILED = -2
 """The space of the note that an index was out of range: threads must agree on it before homes are written."""
@@ -52,108 +55,22 @@ class Function:
         return f"{self.name}({', '.join(given)});"
 
 
-def instr(step: Instruction, dtypes: Mapping[tuple[str, int], str]) -> Instr:
-    """An instruction with its record's scalar expression."""
-    record = lookup(step.op)
-    return Instr(record.expr, record.inputs, step.operands, step.result, dtypes[step.result])
+def _computing(phase: Phase, value: Value, operand: View) -> Phase:
+    cost = phase.cost + operand.size * value.work
+    return replace(phase, helpers=(*value.helpers, *phase.helpers), cost=cost)
 
 
-def instrs(
-    program: Sequence[Instruction], temps: Sequence[str], ins: Sequence[View], outs: Sequence[View]
-) -> list[Instr]:
-    """A program with scalar expressions and dtypes."""
-    dtypes = {("in", i): v.dtype for i, v in enumerate(ins)}
-    dtypes |= {("out", i): v.dtype for i, v in enumerate(outs)}
-    dtypes |= {("tmp", i): t for i, t in enumerate(temps)}
-    return [instr(i, dtypes) for i in program]
+def _finishing(
+    phase: Phase, needed: tuple[str, ...], outs: Sequence[View], own: Sequence[View], others: Sequence[View]
+) -> Phase:
+    axes = phase.axes or (None,) * (1 + len(own))
+    # the program's arrays have the result's axes
+    spread = [axes[0] if v.shape == outs[0].shape else None for v in others]
+    axes = (*(axes[0] for _ in outs), *axes[1:], *spread)
+    return replace(phase, axes=axes, helpers=(*needed, *phase.helpers))
 
 
-def program_of(step: Kernel | Fused) -> list[Instr]:
-    """A fused program, or a single elementwise op as a program of one instruction."""
-    dtypes = _dtypes(step)
-    if isinstance(step, Fused):
-        return [instr(i, dtypes) for i in step.program]
-    operands = tuple(("in", i) for i in range(len(step.inputs)))
-    return [instr(Instruction(step.op, step.attrs, operands, ("out", 0)), dtypes)]
-
-
-def rows_program(step: Rows) -> list[Instr | Reduce]:
-    """A program over rows as the writer takes it."""
-    dtypes = _dtypes(step)
-    return [
-        Reduce(i.op, i.operands[0], i.result, dtypes[i.result]) if i.op in REDUCTIONS else instr(i, dtypes)
-        for i in step.program
-    ]
-
-
-def _dtypes(step: Leaf) -> dict[tuple[str, int], str]:
-    """The dtypes of a program's places."""
-    dtypes = {("in", i): a.dtype for i, a in enumerate(step.inputs)}
-    dtypes |= {("out", i): a.dtype for i, a in enumerate(step.outputs)}
-    if not isinstance(step, Kernel):
-        dtypes |= {("tmp", i): t for i, t in enumerate(step.temps)}
-    return dtypes
-
-
-def epilogue_of(epilogue: Epilogue, outs: Sequence[View], ins: Sequence[View]) -> tuple[EpilogueText, tuple[str, ...]]:
-    """What writes the statements for one element of the program, and the helpers they need."""
-    product = replace(outs[0], name="product", dtype=epilogue.dtype)
-    operands = list(ins)
-    for place in sorted(epilogue.products):
-        operands.insert(place, product)
-    program = instrs(epilogue.program, epilogue.temps, operands, outs)
-
-    def text(index: Sequence[str], /, *values: str) -> str:
-        return statements(outs, operands, program, index, dict(zip(epilogue.products, values, strict=True)))
-
-    return text, helpers(outs, operands, program)
-
-
-def is_elementwise_op(op: str) -> bool:
-    return op in REGISTRY and REGISTRY[op].kind == "elementwise"
-
-
-def phases(step: Leaf, outs: Sequence[View], ins: Sequence[View], job: Job) -> list[Phase]:
-    """What the kernel writers make of a step."""
-    if isinstance(step, Rows):
-        return rows(outs, ins, rows_program(step), step.shape, job)
-    if isinstance(step, Fused) or is_elementwise_op(step.op):
-        return fused(outs, ins, program_of(step), job)
-    if step.epilogue is not None:
-        return _with_epilogue(step, step.epilogue, outs, ins, job)
-    if step.op not in WRITERS:
-        raise BackendError(f"{step.where}: the C backend has no kernel for {step.op}")
-    return _kernel(step, outs, ins, job)
-
-
-def _kernel(step: Kernel, outs: Sequence[View], ins: Sequence[View], job: Job) -> list[Phase]:
-    """The phases of a step's kernel, whose operand may be the value of a program."""
-    if step.prologue is None:
-        return WRITERS[step.op](outs, ins, step.attrs, job)
-    shape = step.prologue.shape
-    operand = View("value", outs[0].dtype, shape, contiguous_strides(shape))
-    program = instrs(step.prologue.program, step.prologue.temps, ins, [operand])
-    value = value_of(f"{job.unique}_value", operand, ins, program)
-    first, *rest = reduce_of(step.op, outs, ins, step.attrs, job, value.element, shape)
-    helpers = (*value.helpers, *first.helpers)
-    return [replace(first, helpers=helpers, cost=first.cost + operand.size * value.work), *rest]
-
-
-def _with_epilogue(
-    step: Kernel, epilogue: Epilogue, outs: Sequence[View], ins: Sequence[View], job: Job
-) -> list[Phase]:
-    """A kernel that hands its elements to a program instead of storing them."""
-    own, others = ins[: epilogue.own], ins[epilogue.own :]
-    product = View("product", epilogue.dtype, epilogue.shape, contiguous_strides(epilogue.shape))
-    text, needed = epilogue_of(epilogue, outs, others)
-    found = []
-    for phase in _kernel(step, [product], own, replace(job, epilogue=text)):
-        axes = phase.axes or (None,) * (1 + len(own))
-        # the program's arrays have the result's axes
-        spread = [axes[0] if v.shape == outs[0].shape else None for v in others]
-        axes = (*(axes[0] for _ in outs), *axes[1:], *spread)
-        found.append(replace(phase, axes=axes, helpers=(*needed, *phase.helpers)))
-    return found
+C = Writers("C", WRITERS, fused, rows, many, reduce_of, _computing, _finishing)
 
 
 class Steps:
@@ -163,38 +80,20 @@ class Steps:
         self._memory = memory
         self._threads = threads
         self._least_work = least_work
-        self._names: dict[str, int] = {}
+        self._names = Names()
         self.cost = 0.0
 
     def functions(self, step: Leaf | Many, number: int, comment: Sequence[str]) -> list[Function]:
         """One function a phase; ``comment`` stands above the first."""
         job = Job(threads=self._threads, unique=f"s{number}")
-        operands, made = self._made(step, job)
+        operands, made = C.phases(step, self._memory, job)
         declared = [o.declaration for o in operands if o.declaration]
         found = []
         for index, phase in enumerate(made):
-            name = self._name(f"s{number}{chr(ord('a') + index) if len(made) > 1 else ''}")
+            name = self._names.of(number, index, len(made))
             head = [*comment, phase.note] if index == 0 else [phase.note]
             found.append(self._function(name, step, phase, declared, [h for h in head if h], len(made) == 1, number))
         return found
-
-    def _made(self, step: Leaf | Many, job: Job) -> tuple[list[Operand], list[Phase]]:
-        """The operands a step's functions name, and its phases."""
-        if isinstance(step, Many):
-            operands, members = operands_of(step, self._memory)
-            views = [o.view for o in operands]
-            first = step.members[0]
-            n = len(first.outputs)
-            return operands, many(views[:n], views[n:], program_of(first), members, job)
-        operands = self._memory.operands(step.outputs, step.inputs)
-        views = [o.view for o in operands]
-        n = len(step.outputs)
-        return operands, phases(step, views[:n], views[n:], job)
-
-    def _name(self, wanted: str) -> str:
-        """A name of its own: what is done in front of a loop has the position of the loop's first step."""
-        self._names[wanted] = count = self._names.get(wanted, 0) + 1
-        return wanted if count == 1 else f"{wanted}_{count}"
 
     def _function(
         self,
@@ -212,15 +111,15 @@ class Steps:
         lines = list(declared)
         if step.scratch is not None:
             lines.append(f"char *scratch = {self._memory.address(step.scratch)};")
-        lines = [line for line in lines if re.search(rf"\b{_declared(line)}\b", body)]
+        lines = [line for line in lines if re.search(rf"\b{declared_name(line)}\b", body)]
         used = "\n".join([*lines, body])
-        prolog = [f"char *{p} = net->A;" if p == "A" else f"char *const *{p} = net->H;" for p in "AH" if _uses(used, p)]
+        prolog = [f"char *{p} = net->A;" if p == "A" else f"char *const *{p} = net->H;" for p in "AH" if uses(used, p)]
         if phase.fails:
             prolog.append(f"const int gn_step = {number};")
-        arguments = [a for a in ("tid", "lo", "hi") if _uses(used, a)]
+        arguments = [a for a in ("tid", "lo", "hi") if uses(used, a)]
         arguments += sorted(set(re.findall(r"\bk\d+\b", "\n".join(lines))), key=lambda k: int(k[1:]))
         parameters = ["struct net *net", *(f"{'int' if a == 'tid' else 'long'} {a}" for a in arguments)]
-        unused = "" if _uses(used + " ".join(prolog), "net") or phase.fails else "\n    (void)net;"
+        unused = "" if uses(used + " ".join(prolog), "net") or phase.fails else "\n    (void)net;"
         signature = f"void {name}({', '.join(parameters)})"
         text = "\n".join(
             [
@@ -260,26 +159,3 @@ class Steps:
 
 
 HOMES = ("param", "state", "slot", "rng")
-
-
-def _declared(line: str) -> str:
-    """The name a declaration declares."""
-    return line.split(" = ")[0].rpartition(" ")[2].lstrip("*")
-
-
-def _uses(text: str, name: str) -> bool:
-    return re.search(rf"\b{name}\b", text) is not None
-
-
-def block_comment(lines: Sequence[str]) -> str:
-    """A comment that nothing in ``lines`` can end or open anew."""
-    safe = [line.replace("*/", "* /").replace("/*", "/ *").replace("??", "? ?").rstrip("\\ ") for line in lines]
-    return "/* " + "\n * ".join(safe or [""]) + " */"
-
-
-def indented(body: str) -> str:
-    """The body at one level, unless it is indented already."""
-    lines = body.strip("\n").split("\n")
-    if all(line.startswith(("    ", "#")) or not line.strip() for line in lines):
-        return "\n".join(lines)
-    return "\n".join(f"    {line}" if line.strip() and not line.startswith("#") else line for line in lines)

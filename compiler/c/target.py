@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from graphnet.compiler.c.steps import rows_program
 from graphnet.compiler.schedule import REDUCTIONS, Array, Rows
 from graphnet.compiler.target import Target
+from graphnet.compiler.text.programs import rows_program
 from graphnet.kernels.c import gemm, reduction
+from graphnet.kernels.c.phase import Job
 from graphnet.kernels.c.rows import STACK_BYTES, kept_bytes
 from graphnet.kernels.c.table import SCRATCH
 from graphnet.kernels.c.tile import targeting
-from graphnet.kernels.c.view import Job, View
+from graphnet.kernels.text.view import View
 
 
 def c_target(threads: int, isa: str) -> Target:

@@ -17,8 +17,9 @@ from graphnet.compiler.passes.pipeline import Context
 
 
 def sink_gathers(graph: Graph, context: Context) -> Graph:
-    """Move gathers of loop operands into the loop, where the backend compiles loops."""
-    return rewrite_scans(graph, context, _sink) if context.target.compiled else graph
+    """Move gathers of loop operands into the loop, where the backend compiles loops and its steps wait for nobody."""
+    target = context.target
+    return rewrite_scans(graph, context, _sink) if target.compiled and not target.waits else graph
 
 
 def _is_gather(x: Node) -> bool:

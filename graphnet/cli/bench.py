@@ -15,6 +15,7 @@ from typing import Any
 
 import graphnet
 from graphnet.atomic import write_atomically
+from graphnet.backend import choose
 from graphnet.cli import options
 from graphnet.cli.info import cores, processor
 from graphnet.cli.info import versions as version_lines
@@ -30,11 +31,18 @@ mlp-large lenet-b10 lenet-b1000 charlm-h512 charlm-l2 empty. The peers' programs
 checkout; `make bench` there installs the libraries first. One that is missing, fails or takes too long is a row
 that says so. --backend c,numpy measures graphnet on both.
 
+--device cuda measures on a GPU: PyTorch (eager, compiled, in CUDA graphs) and JAX. Steps are fed in three ways, each a
+table of its own: device (inputs on the GPU, losses left there), host (NumPy arrays in, losses left there), read (NumPy
+arrays in, each loss read).
+
 Alone: a step of the model on one batch of its embedded data set, in the recipe's shapes. Times are wall-clock
 milliseconds over the repeats, after one step that is not counted; compile is the time from the model function to a
 net that is ready to step."""
 
-COMPARING = ("peers", "peers_dir", "python", "mode", "threads", "rounds", "seconds", "limit", "quick", "markdown")
+COMPARING = (
+    *("peers", "peers_dir", "python", "mode", "feed", "kernels", "threads", "rounds", "seconds", "limit", "quick"),
+    "markdown",
+)
 ALONE = ("repeats", "batch_size")
 
 
@@ -83,6 +91,8 @@ def _add_comparison(group: Any) -> None:
     add("--peers-dir", metavar="DIR", help="folder of the peers' programs (benchmarks of the checkout in use)")
     add("--python", metavar="FILE", help="Python that has the peers (.bench-venv of the checkout, else this one)")
     add("--mode", metavar="LIST", help="of train, infer (also at batch 1) and compile (cold and warm) (train)")
+    add("--feed", metavar="LIST", help="of device, host and read: how steps are fed (all on cuda, else read)")
+    add("--kernels", action="store_true", default=None, help="also graphnet's slowest kernels, beside the peaks")
     add("--threads", type=options.count, metavar="N", help="cores to use, a thread on each (all usable ones)")
     add("--rounds", type=options.count, metavar="N", help="rounds in which all take turns (7)")
     add("--seconds", type=options.rate, metavar="S", help="length of one entry's turn (0.5)")
@@ -102,12 +112,19 @@ def run(args: argparse.Namespace) -> int:
         raise GraphnetError(f"{_option(alone[0])} measures graphnet alone: leave out {_option(comparing[0])}")
     if not alone and args.peers != "none":
         folder = peers_folder(args.peers_dir)
+    for name in backends_of(args.backend):
+        choose(args.device, name)  # an unknown one, or a GPU that is not there, is told before anything is measured
     if folder is not None:
         return int(_comparison(folder).run(args))
     if comparing:
         why = "--peers none" if args.peers == "none" else "the peers' programs are not here: give --peers-dir"
         raise GraphnetError(f"{_option(comparing[0])} measures graphnet beside its peers: {why}")
     return run_alone(args)
+
+
+def backends_of(chosen: str) -> list[str]:
+    """The names of a comma-separated list."""
+    return [name.strip() for name in chosen.split(",")]
 
 
 def _option(name: str) -> str:
@@ -136,7 +153,7 @@ def run_alone(args: argparse.Namespace) -> int:
     path = options.check_writable("--json", args.json) if args.json else None
     for name in args.models:
         find_model(name)
-    backends = args.backend.split(",")
+    backends = backends_of(args.backend)
     print(row("model", "batch", "compile ms", "median ms", "min ms", "max ms"))
     results = []
     for name in args.models or model_names():
@@ -163,11 +180,11 @@ def measure(name: str, repeats: int, batch_size: int | None, device: str, backen
     run = Run(model.function, model.recipe, data, batch_size=batch_size, device=device, backend=backend)
     compiled = time.perf_counter() - start
     x, y = next(iter(run.batches(1)))
-    run.net.step(x, y)
+    float(run.net.step(x, y))
     times = []
     for _ in range(repeats):
         start = time.perf_counter()
-        run.net.step(x, y)
+        float(run.net.step(x, y))  # read: on a GPU a step returns before it is done
         times.append(time.perf_counter() - start)
     median = statistics.median(times)
     samples = x.size if model.recipe["task"] == "text" else len(x)

@@ -41,8 +41,9 @@ formats:
   dot        Graphviz             json       networkx node-link
   graphml    GraphML              html       a page to read in a browser
   c          the C file that the C backend compiles
+  cu         the CUDA file of --device cuda (with --backend emulated no GPU is needed)
 
-With -o FILE and no --format the suffix decides: .txt (listing) .dot .json .graphml .html .c
+With -o FILE and no --format the suffix decides: .txt (listing) .dot .json .graphml .html .c .cu
 
 examples:
   graphnet dump lenet --format summary

@@ -14,12 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from graphnet.backend import BACKENDS, choose
+from graphnet.backend import DEVICES, choose
 from graphnet.cli.lookup import model_names
 from graphnet.cli.options import one_line
 from graphnet.compiler.errors import GraphnetError
 from graphnet.data import sources
 from graphnet.data.fetch import cache_folder
+from graphnet.device_cupy import describe as describe_gpu
+from graphnet.device_cupy import installed
 from graphnet.kernels.c.toolchain import describe
 
 PACKAGES = ("numpy", "scipy", "networkx", "scikit-learn", "safetensors", "matplotlib", "tqdm", "tensorboardX")
@@ -109,13 +111,13 @@ def cores() -> int:
 def devices() -> Iterator[str]:
     """Devices with the backends that run on them, and compilers that were found."""
     auto = choose("cpu", "auto").name
-    yield f"cpu: {processor()}, {cores()} cores, backends {', '.join(BACKENDS)} (auto: {auto})"
+    yield f"cpu: {processor()}, {cores()} cores, backends {', '.join(DEVICES['cpu'])} (auto: {auto})"
     try:
-        choose("cuda", "auto")
+        first, *others = describe_gpu()
     except GraphnetError as error:
-        yield f"cuda: {one_line(error)}"
-    else:
-        yield "cuda: available"
+        first, others = one_line(error), [installed()]
+    yield f"cuda: {first}"
+    yield from (f"      {line}" for line in others)
     yield f"nvcc: {shutil.which('nvcc') or 'not found'}"
 
 

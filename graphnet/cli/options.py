@@ -95,7 +95,7 @@ def check_writable(option: str, path: str) -> Path:
 
 def add_device(parser: argparse.ArgumentParser) -> None:
     """--device and --backend."""
-    parser.add_argument("--device", default="cpu", help="where to compute (default: cpu)")
+    parser.add_argument("--device", default="cpu", help="where to compute: cpu, or cuda for a GPU (default: cpu)")
     parser.add_argument(
         "--backend", default="auto", help="what runs the schedule; graphnet info lists them (default: auto)"
     )

@@ -12,6 +12,7 @@ cache when none of them has the file. Every folder has the same layout::
 
 from graphnet.data.batching import Minibatches, Sequences, minibatches, sequences
 from graphnet.data.images import digits, mnist
+from graphnet.data.on_device import OnDevice, on_device
 from graphnet.data.records import Dataset, Text
 from graphnet.data.registry import NAMES, load
 from graphnet.data.tables import diabetes, housing
@@ -21,6 +22,7 @@ __all__ = [
     "NAMES",
     "Dataset",
     "Minibatches",
+    "OnDevice",
     "Sequences",
     "Text",
     "diabetes",
@@ -29,6 +31,7 @@ __all__ = [
     "load",
     "minibatches",
     "mnist",
+    "on_device",
     "python_topics",
     "sequences",
     "shakespeare",

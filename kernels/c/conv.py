@@ -18,8 +18,9 @@ from math import prod
 from graphnet.kernels.c.conv_rows import ROWS_BYTES, UNITS, Conv, Rows, conv_of, nothing, patch_tile, zeros
 from graphnet.kernels.c.conv_text import RANGES, Scratch, block, divisor, in_order, loop, round_up, term, total
 from graphnet.kernels.c.conv_weight import conv2d_weight, conv2d_weight_scratch
+from graphnet.kernels.c.phase import Job, Phase, elements_cost
 from graphnet.kernels.c.tile import best_tile, lanes, vectors
-from graphnet.kernels.c.view import Attrs, Job, Phase, View, elements_cost
+from graphnet.kernels.text.view import Attrs, View
 
 __all__ = [
     "conv2d",

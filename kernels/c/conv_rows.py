@@ -18,8 +18,9 @@ from functools import cached_property
 from math import gcd
 
 from graphnet.kernels.c.conv_text import block, indent, loop, round_up, term, total
+from graphnet.kernels.c.phase import Phase, elements_cost
 from graphnet.kernels.c.tile import lanes, vector_type
-from graphnet.kernels.c.view import CTYPES, ITEMSIZE, Attrs, Epilogue, Phase, View, elements_cost
+from graphnet.kernels.text.view import CTYPES, ITEMSIZE, Attrs, Epilogue, View
 
 ROWS_BYTES = 384 << 10  # of packed rows: they should stay in the second cache beside everything else
 UNITS = 16  # enough for any number of threads

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
 
-from graphnet.kernels.c.view import CTYPES, ITEMSIZE, Attrs, Phase, View, elements_cost
+from graphnet.kernels.c.phase import Phase, elements_cost
+from graphnet.kernels.text.view import CTYPES, ITEMSIZE, Attrs, View
 
 _BLOCK = 1024  # elements of a row buffer: some of these fit the first cache together
 WIDEST = 4096  # elements of a row buffer, at most: it lies on the stack

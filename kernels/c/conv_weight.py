@@ -14,8 +14,9 @@ from math import prod
 
 from graphnet.kernels.c.conv_rows import ROWS_BYTES, UNITS, Conv, Rows, conv_of, counted, nothing, zeros
 from graphnet.kernels.c.conv_text import RANGES, Scratch, block, divisor, in_order, loop, round_up, term, total
+from graphnet.kernels.c.phase import Job, Phase, elements_cost
 from graphnet.kernels.c.tile import ISAS, lanes, target, vector_type, vectors
-from graphnet.kernels.c.view import CTYPES, ITEMSIZE, Attrs, Job, Phase, View, elements_cost
+from graphnet.kernels.text.view import CTYPES, ITEMSIZE, Attrs, View
 
 _NEAR = 50 << 10  # bytes that a tile reads: about the first cache
 

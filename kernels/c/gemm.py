@@ -21,8 +21,9 @@ from graphnet.kernels.c.gemm_pack import Matrix, block
 from graphnet.kernels.c.gemm_tiles import GIGAHERTZ, Plan, Product, Split, Text, choose, is_deep
 from graphnet.kernels.c.gemm_vector import PackedSums, panel_width
 from graphnet.kernels.c.nest import INDEPENDENT
+from graphnet.kernels.c.phase import Job, Phase
 from graphnet.kernels.c.tile import tiles
-from graphnet.kernels.c.view import CTYPES, ITEMSIZE, Attrs, Epilogue, Job, Phase, View
+from graphnet.kernels.text.view import CTYPES, ITEMSIZE, Attrs, Epilogue, View
 
 SMALL = 2048
 """Multiplications up to which plain loops are quicker than setting up tiles."""

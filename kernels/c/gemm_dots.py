@@ -9,7 +9,7 @@ from graphnet.kernels.c import gemm_pack
 from graphnet.kernels.c.gemm_pack import block, steps
 from graphnet.kernels.c.gemm_tiles import GIGAHERTZ, Product, Split
 from graphnet.kernels.c.tile import ISAS, lanes, plus, target, times, vector_type, vectors
-from graphnet.kernels.c.view import CTYPES, ITEMSIZE, Epilogue
+from graphnet.kernels.text.view import CTYPES, ITEMSIZE, Epilogue
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from graphnet.kernels.c.tile import lanes, vectors
-from graphnet.kernels.c.view import CTYPES, ITEMSIZE
+from graphnet.kernels.text.view import CTYPES, ITEMSIZE
 
 
 @dataclass(frozen=True, slots=True)

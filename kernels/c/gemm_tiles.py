@@ -15,7 +15,7 @@ from functools import lru_cache
 from graphnet.kernels.c import gemm_pack
 from graphnet.kernels.c.gemm_pack import Matrix, block, steps
 from graphnet.kernels.c.tile import ISAS, by_size, lanes, micro, target, tile_cycles, vectors
-from graphnet.kernels.c.view import CTYPES, ITEMSIZE, Epilogue
+from graphnet.kernels.text.view import CTYPES, ITEMSIZE, Epilogue
 
 PANEL_BYTES = 1 << 19
 """A panel of the right operand beyond this falls out of the second-level cache, so k is cut in blocks."""

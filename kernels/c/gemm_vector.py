@@ -12,7 +12,7 @@ from graphnet.kernels.c.gemm_dots import Sums, line, store, sums_name
 from graphnet.kernels.c.gemm_pack import block
 from graphnet.kernels.c.gemm_tiles import Product, Split
 from graphnet.kernels.c.tile import lanes
-from graphnet.kernels.c.view import CTYPES, ITEMSIZE, Epilogue
+from graphnet.kernels.text.view import CTYPES, ITEMSIZE, Epilogue
 
 WORTH_BYTES = 1 << 17
 """A smaller matrix stays in the first cache, and is read as quickly where it lies."""

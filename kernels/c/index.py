@@ -11,21 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
-from graphnet.kernels.c.strided import (
-    Dim,
-    at,
-    by_stride,
-    equal_parts,
-    indent,
-    loop,
-    loops,
-    merge,
-    offset,
-    position,
-    traffic_cost,
-    unit_axis,
-)
-from graphnet.kernels.c.view import CTYPES, ITEMSIZE, Attrs, Job, Phase, View
+from graphnet.kernels.c.phase import Job, Phase
+from graphnet.kernels.c.strided import equal_parts, traffic_cost, unit_axis
+from graphnet.kernels.text.axes import Dim, at, by_stride, indent, loop, loops, merge, offset, position
+from graphnet.kernels.text.view import CTYPES, ITEMSIZE, Attrs, View
 
 _BY_ALL = 1 << 14  # indices that every share of the work looks through by itself
 _GROUPED = 1 << 18  # elements from which it pays to put equal indices together before adding

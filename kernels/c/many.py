@@ -14,22 +14,15 @@ A unit is a block of one member; the blocks are small, so that equal shares of u
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
-from graphnet.kernels.c.collapse import Loop
-from graphnet.kernels.c.nest import INDEPENDENT, Instr, Program, nanoseconds
-from graphnet.kernels.c.view import Job, Phase, View
+from graphnet.kernels.c.nest import INDEPENDENT, nanoseconds
+from graphnet.kernels.c.phase import Job, Phase
+from graphnet.kernels.text.collapse import Loop
+from graphnet.kernels.text.program import Instr, Member, Program
+from graphnet.kernels.text.view import View
 
 BLOCK = 256
 """Elements of a unit; the last of a member may have fewer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """``size`` elements of every array in ``pointers``: a C expression for each name of the program's own arrays."""
-
-    size: int
-    pointers: tuple[str, ...]
 
 
 def many(

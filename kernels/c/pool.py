@@ -14,7 +14,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from graphnet.kernels.c.conv_text import WIDEST, Windows, block, downwards, element, loop, plus, term, total, windows
-from graphnet.kernels.c.view import ITEMSIZE, Attrs, Job, Phase, View
+from graphnet.kernels.c.phase import Job, Phase
+from graphnet.kernels.text.view import ITEMSIZE, Attrs, View
 
 _NOWHERE = 1 << 30  # the place of padding
 _LOWEST = {"float32": "-INFINITY", "float64": "-INFINITY", "int32": "INT32_MIN", "int64": "INT64_MIN"}

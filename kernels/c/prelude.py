@@ -5,6 +5,11 @@ from __future__ import annotations
 FLAGS = ("-std=gnu11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math")
 """Compiler options of generated code; contraction is allowed only where GN_CONTRACT stands."""
 
+GCC_FLAGS = ("-fno-ivopts",)
+"""For gcc alone, whose choice of induction variables (seen in gcc 12.2 at -O1 and above) can write an address as a
+number and a distance from another array: the store then seems to touch no memory, and a step that does nothing but such
+stores is left out of the net."""
+
 HEADER = """\
 #include <math.h>
 #include <stddef.h>

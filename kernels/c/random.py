@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
 
-from graphnet.kernels.c.strided import Dim, at, indent, loop, loops, share_axis, unit_axis
-from graphnet.kernels.c.view import Attrs, Job, Phase, View
+from graphnet.kernels.c.phase import Job, Phase
+from graphnet.kernels.c.strided import share_axis, unit_axis
+from graphnet.kernels.text.axes import Dim, at, indent, loop, loops
+from graphnet.kernels.text.view import Attrs, View
 
 _BLOCK = 128  # counters whose words stay in the first cache
 

@@ -19,27 +19,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
+from graphnet.kernels.c.phase import Job, Phase
 from graphnet.kernels.c.sort import KEYS, argmax, argmin, limit
-from graphnet.kernels.c.strided import (
-    ROW,
-    Dim,
-    Index,
-    Plan,
-    Source,
-    at,
-    first_stage,
-    indent,
-    lines,
-    loop,
-    loops,
-    partial,
-    plan,
-    position,
-    share_axis,
-    spread,
-    traffic_cost,
-)
-from graphnet.kernels.c.view import CTYPES, ITEMSIZE, Attrs, Job, Phase, View
+from graphnet.kernels.c.strided import ROW, Plan, Source, first_stage, lines, partial, plan, share_axis, traffic_cost
+from graphnet.kernels.text.axes import Dim, Index, at, indent, loop, loops, position, spread
+from graphnet.kernels.text.view import CTYPES, ITEMSIZE, Attrs, View
 
 __all__ = ["argmax", "argmin", "cumsum", "max", "min", "reduce_of", "reduce_scratch", "sum"]
 

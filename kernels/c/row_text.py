@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import prod
 
-from graphnet.kernels.c.collapse import (
+from graphnet.kernels.c.nest import INDEPENDENT, variables
+from graphnet.kernels.text.axes import indent
+from graphnet.kernels.text.collapse import (
     Loop,
     Share,
     bounds_of,
@@ -18,11 +20,10 @@ from graphnet.kernels.c.collapse import (
     share_of,
     stop_of,
 )
-from graphnet.kernels.c.maths import definitions
-from graphnet.kernels.c.nest import INDEPENDENT, Instr, Ref, function_cost, statements, variables
-from graphnet.kernels.c.row_program import Reduce, RowProgram
-from graphnet.kernels.c.strided import indent
-from graphnet.kernels.c.view import CTYPES, ITEMSIZE, View
+from graphnet.kernels.text.maths import definitions
+from graphnet.kernels.text.program import Instr, Ref, function_cost, statements
+from graphnet.kernels.text.row_program import Reduce, RowProgram
+from graphnet.kernels.text.view import CTYPES, ITEMSIZE, View
 
 
 def _share(loops: Sequence[Loop], shape: tuple[int, ...], threads: int) -> Share:

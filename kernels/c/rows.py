@@ -18,14 +18,15 @@ import re
 from collections.abc import Mapping, Sequence
 from math import prod
 
-from graphnet.kernels.c.collapse import index_text, own_axis
-from graphnet.kernels.c.nest import Instr, Ref, function_cost
+from graphnet.kernels.c.phase import Job, Phase
 from graphnet.kernels.c.reduction import fold_row
-from graphnet.kernels.c.row_program import Reduce, RowInstrs, RowProgram
 from graphnet.kernels.c.row_text import RowText, used
 from graphnet.kernels.c.rows_beside import Beside
-from graphnet.kernels.c.strided import indent
-from graphnet.kernels.c.view import CTYPES, ITEMSIZE, Job, Phase, View
+from graphnet.kernels.text.axes import indent
+from graphnet.kernels.text.collapse import index_text, own_axis
+from graphnet.kernels.text.program import Instr, Ref, function_cost
+from graphnet.kernels.text.row_program import Reduce, RowInstrs, RowProgram
+from graphnet.kernels.text.view import CTYPES, ITEMSIZE, View
 
 SHORT = 32
 """Columns below which rows are done side by side, unless they fill vectors."""

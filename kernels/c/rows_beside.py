@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from graphnet.kernels.c.collapse import index_text
-from graphnet.kernels.c.nest import Ref
 from graphnet.kernels.c.reduction import fold_of
-from graphnet.kernels.c.row_program import Reduce, RowProgram
 from graphnet.kernels.c.row_text import RowText, used
-from graphnet.kernels.c.strided import indent, loop
-from graphnet.kernels.c.view import View
+from graphnet.kernels.text.axes import indent, loop
+from graphnet.kernels.text.collapse import index_text
+from graphnet.kernels.text.program import Ref
+from graphnet.kernels.text.row_program import Reduce, RowProgram
+from graphnet.kernels.text.view import View
 
 BLOCK = 64
 """Rows that are done side by side; twice as many where they are all and very short."""

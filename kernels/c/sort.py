@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from math import log2, prod
 
-from graphnet.kernels.c.strided import at, by_stride, lines, loop, loops, merge, position, unit_axis
-from graphnet.kernels.c.view import CTYPES, ITEMSIZE, Attrs, Job, Phase, View
+from graphnet.kernels.c.phase import Job, Phase
+from graphnet.kernels.c.strided import lines, unit_axis
+from graphnet.kernels.text.axes import at, by_stride, loop, loops, merge, position
+from graphnet.kernels.text.view import CTYPES, ITEMSIZE, Attrs, View
 
 _KEYS = """\
 /* Floats as unsigned numbers of the same order, NaN of either sign above all: their maximum is one instruction. */

@@ -7,7 +7,7 @@ of scratch that the ops named there use. Elementwise ops go through `nest.fused`
 from __future__ import annotations
 
 from graphnet.kernels.c import conv, gemm, index, nest, pool, random, reduction, sort
-from graphnet.kernels.c.view import ScratchSize, Writer
+from graphnet.kernels.c.phase import ScratchSize, Writer
 
 __all__ = ["SCRATCH", "WRITERS"]
 

@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
 
-from graphnet.kernels.c.view import CTYPES, ITEMSIZE
+from graphnet.kernels.text.view import CTYPES, ITEMSIZE
 
 Stride = int | str
 """Elements between neighbours along an axis: a number, or the name of a ``long`` parameter of the function."""

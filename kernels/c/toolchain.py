@@ -21,7 +21,7 @@ from typing import Any
 
 from graphnet.kernels.c import cache
 from graphnet.kernels.c.cache import ToolchainError as ToolchainError
-from graphnet.kernels.c.prelude import FLAGS, HEADER
+from graphnet.kernels.c.prelude import FLAGS, GCC_FLAGS, HEADER
 
 REMEDY = "install gcc or clang, or pip install 'graphnet[cc]'"
 """What to do where no compiler was found."""
@@ -223,7 +223,15 @@ def _recall(record: Path) -> Compiler | None:
 
 def _identity(command: tuple[str, ...]) -> str:
     """A digest of all that decides what the compiler makes of a text: its file, the environment, the machine."""
-    facts = [FORMAT, *FLAGS, PROBE, *command, *(str(os.environ.get(name)) for name in READ_BY_COMPILERS), machine()]
+    facts = [
+        FORMAT,
+        *FLAGS,
+        *GCC_FLAGS,
+        PROBE,
+        *command,
+        *(str(os.environ.get(name)) for name in READ_BY_COMPILERS),
+        machine(),
+    ]
     for word in command:  # $CC may be a wrapper and a compiler: each is looked at
         program = shutil.which(word)
         if program and not word.startswith("-"):
@@ -282,7 +290,8 @@ def _examine(command: tuple[str, ...], identity: str, base: Path) -> Compiler:
             raise ToolchainError("is neither gcc nor clang, nor like one")
         version = (_run([*command, "--version"], work).stdout.strip().splitlines() or ["of unknown version"])[0]
         features = tuple(name for name in FEATURES if f"__{name}__" in macros or f"__{name}" in macros)
-        compiler = Compiler(command, version, kind, (*FLAGS, *native, *SHARED), features, identity)
+        own = GCC_FLAGS if kind == "gcc" else ()
+        compiler = Compiler(command, version, kind, (*FLAGS, *own, *native, *SHARED), features, identity)
         (work / "code.c").write_text(PROBE, encoding="utf-8")
         _check(_invoke(compiler, (), work))
         try:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from graphnet.compiler.c.hazards import Access, Choice, Piece, Repeat, access, place_barriers
-from graphnet.compiler.c.memory import Memory
 from graphnet.compiler.ir import NOWHERE, Graph
 from graphnet.compiler.schedule import Array, Loop, LoopTerm, MemoryReport, Plan, Storage
+from graphnet.compiler.text.hazards import Access, Choice, Piece, Repeat, access, place_barriers
+from graphnet.compiler.text.memory import Memory
 
 ROWS = ("windows", 64, 10, 0)
 

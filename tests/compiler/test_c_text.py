@@ -9,7 +9,7 @@ import pytest
 
 import graphnet as gn
 from graphnet.compiler.c import c_target, emit
-from graphnet.compiler.c.steps import block_comment
+from graphnet.compiler.text.programs import block_comment
 from graphnet.kernels.c import toolchain
 from graphnet.kernels.c.tile import targeting
 

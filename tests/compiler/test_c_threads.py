@@ -12,7 +12,7 @@ import pytest
 import graphnet as gn
 from graphnet.backend_c import CBackend, address
 from graphnet.cli.lookup import find_model
-from graphnet.compiler.c import hazards
+from graphnet.compiler.text import hazards
 from graphnet.kernels.c import toolchain
 from graphnet.train import Run
 

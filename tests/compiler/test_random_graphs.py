@@ -13,6 +13,7 @@ from graphnet.backend_numpy import NumpyBackend
 from graphnet.compiler import build as b
 from graphnet.compiler import program
 from graphnet.compiler.compile import compile_graph
+from graphnet.compiler.cuda import Options
 from graphnet.compiler.errors import CompileError
 from graphnet.compiler.ir import Graph, Type, leaf
 from graphnet.compiler.passes import PIPELINE, Context, fuse, simplify
@@ -105,6 +106,20 @@ def test_the_c_backend_computes_the_same(random_graphs, c_backend, data, threads
     meaning = Meaning(random_graphs, *data.draw(random_graphs.cases()), **options)
     for disabled, reuse in (((), True), (OPTIONAL, False)):
         meaning.check(disabled, reuse, c_backend(threads))
+
+
+CUTS = (Options(), Options(together=True), Options(unroll=64), Options(apart=True))
+"""Ways to cut a plan into CUDA kernels."""
+
+
+@pytest.mark.slow
+@settings(relaxed, max_examples=15)
+@given(data=st.data(), training=st.booleans(), cut=st.sampled_from(CUTS), order=st.sampled_from(("forward", "reverse")))
+def test_the_cuda_text_computes_the_same(random_graphs, emulated, data, training, cut, order):
+    """In the emulator, on few blocks, however the plan is cut into kernels and whichever thread comes first."""
+    options = {"differentiate": True, "keep_gradients": data.draw(st.booleans()), "update": train} if training else {}
+    meaning = Meaning(random_graphs, *data.draw(random_graphs.cases()), **options)
+    meaning.check((), True, emulated(cut, order))
 
 
 # -- planted faults -----------------------------------------------------------------------------------------

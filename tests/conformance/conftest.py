@@ -15,7 +15,7 @@ from graphnet.compiler.ops import REGISTRY
 from graphnet.compiler.record import Op, Sample
 
 
-@pytest.fixture(params=sorted(BACKENDS))
+@pytest.fixture(params=[pytest.param(n, marks=pytest.mark.gpu) if n == "cuda" else n for n in sorted(BACKENDS)])
 def backend(request, monkeypatch):
     """Each backend in turn, on one thread."""
     monkeypatch.setenv("GRAPHNET_THREADS", "1")

@@ -23,9 +23,10 @@ from graphnet.compiler.errors import CompileError
 from graphnet.compiler.ir import Type, leaf
 from graphnet.compiler.ops import REGISTRY
 from graphnet.compiler.record import NoGradient, Op
-from graphnet.kernels.c.nest import fused, single
+from graphnet.kernels.c.nest import fused
+from graphnet.kernels.c.phase import Phase
 from graphnet.kernels.c.table import WRITERS
-from graphnet.kernels.c.view import Phase
+from graphnet.kernels.text.program import single
 
 TOLERANCE = {"float32": {"rtol": 3e-5, "atol": 3e-6}, "float64": {"rtol": 1e-12, "atol": 1e-13}}
 EPSILON = 1e-6

@@ -253,3 +253,30 @@ def test_a_bad_number_of_threads_in_the_environment_is_one_line(monkeypatch, val
 def test_a_bad_number_of_threads_is_one_line():
     with pytest.raises(gn.CompileError, match="threads must be"):
         compiled(threads=0)
+
+
+@pytest.mark.parametrize(("batch", "hidden"), [(2, 8), (8, 12), (9, 16), (16, 8)])
+def test_no_step_is_left_out_by_the_compiler(batch, hidden):
+    """Small layers, whose products are plain loops over floats beside bytes: gcc took some for code without effect."""
+
+    @gn.model
+    def small(x):
+        return gn.layers.dense(gn.relu(gn.layers.dense(x, hidden)), 10)
+
+    chosen = np.random.default_rng(0)
+    x, y = chosen.random((batch, 20), "float32"), chosen.integers(0, 10, batch).astype("int32")
+    nets = []
+    for backend in ("numpy", "c"):
+        nets.append(
+            gn.compile(
+                small,
+                gn.spec(x.shape),
+                loss=gn.losses.softmax_cross_entropy,
+                optimizer=gn.optim.SGD(lr=0.1),
+                backend=backend,
+                seed=1,
+            )
+        )
+        nets[-1].step(x, y)
+    for name, expected in nets[0].params.items():
+        np.testing.assert_allclose(nets[1].params[name], expected, rtol=1e-5, atol=1e-6, err_msg=name)

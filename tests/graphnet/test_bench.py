@@ -127,7 +127,8 @@ def quiet(text: str) -> None:
 
 def measured(*entries: Any, **given: Any) -> Any:
     case = harness("peers.cases").CASES["linreg"]
-    return harness("measuring").measure(case, entries, settings(**given), quiet)
+    (result,) = harness("measuring").measure(case, entries, settings(**given), quiet)
+    return result
 
 
 def test_entries_take_turns_round_after_round(entry: Any, tmp_path: Path) -> None:
@@ -164,7 +165,8 @@ def test_a_peer_that_fails_is_a_row_that_says_why(entry: Any) -> None:
     assert result.best is rows["good"]
     python = replace(settings(), peers_python="/no/such/python")
     case = harness("peers.cases").CASES["linreg"]
-    (row,) = harness("measuring").measure(case, [nowhere], python, quiet).rows
+    (result,) = harness("measuring").measure(case, [nowhere], python, quiet)
+    (row,) = result.rows
     assert row.failed == "/no/such/python: No such file or directory"
 
 
@@ -194,7 +196,7 @@ def test_workers_are_pinned_and_see_no_crippling_variables(entry: Any, monkeypat
 def test_compile_times_are_taken_cold_and_warm(entry: Any) -> None:
     """Two processes one after the other, the second with what the first left in its caches."""
     case = harness("peers.cases").CASES["linreg"]
-    result = harness("measuring").compile_times(case, [entry("Good"), entry("Raising")], settings(), quiet)
+    (result,) = harness("measuring").compile_times(case, [entry("Good"), entry("Raising")], settings(), quiet)
     good, raising = result.rows
     assert good.compile_s > 0
     assert good.warm_compile_s > 0
@@ -208,7 +210,7 @@ def test_reports_hold_every_row(entry: Any) -> None:
     """JSON has all numbers; Markdown has an overview, a table for each case, and reasons in place of numbers."""
     tables, floors = harness("tables"), harness("floors")
     result = measured(entry("Good"), entry("Wrong"), entry("Good", name="also"), entry("Raising"))
-    result.floor = floors.Machine(1e9, {1024: 1e9}, 64, "cc").floor(2_000_000, 4096)
+    result.floor = floors.Machine(1e9, {1024: 1e9}, "cc").floor(2_000_000, 4096)
     about = {"command": "graphnet bench linreg", "lines": ["a machine"]}
     written = json.loads(json.dumps(tables.report([result], about)))
     (found,) = written["results"]
@@ -239,7 +241,7 @@ def test_differences_of_series() -> None:
 
 def test_floor_is_the_larger_of_compute_and_memory() -> None:
     """The bandwidth is that of the largest measured size within what is touched."""
-    machine = harness("floors").Machine(2e12, {1 << 16: 1e12, 1 << 20: 1e11}, 64, "cc")
+    machine = harness("floors").Machine(2e12, {1 << 16: 1e12, 1 << 20: 1e11}, "cc")
     assert machine.floor(4_000_000_000, 1 << 16)["floor_ms"] == pytest.approx(2.0)
     assert machine.floor(0, 1 << 20)["floor_ms"] == pytest.approx((1 << 20) / 1e11 * 1e3)
     assert machine.bandwidth_for(100) == machine.bandwidth_for((1 << 20) - 1) == 1e12

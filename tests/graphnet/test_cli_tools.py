@@ -126,9 +126,10 @@ def test_the_command_starts_without_heavy_imports(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", sorted(FORMATS))
 def test_dump_prints_every_format(name: str, capsys: Capture) -> None:
     """Each format is printed, and names the model or its layers."""
-    if name == "c" and toolchain.find() is None:
+    if name in ("c", "cu") and toolchain.find() is None:
         pytest.skip("needs a C compiler")
-    assert main(["dump", "mlp", "--format", name, "--backend", "c" if name == "c" else "numpy"]) == 0
+    device, backend = {"c": ("cpu", "c"), "cu": ("cuda", "emulated")}.get(name, ("cpu", "numpy"))
+    assert main(["dump", "mlp", "--format", name, "--device", device, "--backend", backend]) == 0
     out = capsys.readouterr().out
     assert "dense_1" in out or "mlp" in out
 

@@ -13,8 +13,9 @@ import subprocess
 import numpy as np
 import pytest
 
+from graphnet.kernels.c.phase import Job
 from graphnet.kernels.c.prelude import FLAGS, HEADER
-from graphnet.kernels.c.view import Job, View
+from graphnet.kernels.text.view import View
 
 COMPILER = shlex.split(os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang") or "")
 FAILED = """

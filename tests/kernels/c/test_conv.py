@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from graphnet.kernels.c import conv, conv_weight
+from graphnet.kernels.c.phase import Job
 from graphnet.kernels.c.tile import ISAS, targeting
-from graphnet.kernels.c.view import Job, View
 from graphnet.kernels.numpy import SCRATCH, TABLE
 from graphnet.kernels.numpy import run as run_numpy
+from graphnet.kernels.text.view import View
 
 PLAIN = {"stride": (1, 1), "padding": ((0, 0), (0, 0)), "dilation": (1, 1), "groups": 1}
 EVERYTHING = {"stride": (2, 1), "padding": ((2, 1), (0, 1)), "dilation": (1, 2), "groups": 2}

@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 
 from graphnet.compiler.ops import REGISTRY
-from graphnet.kernels.c.expression import functions_of, helpers_of, literal, print_expr
-from graphnet.kernels.c.maths import definitions
+from graphnet.kernels.c.phase import Phase
 from graphnet.kernels.c.prelude import HEADER
-from graphnet.kernels.c.view import CTYPES, Phase
+from graphnet.kernels.text.expression import functions_of, helpers_of, literal, print_expr
+from graphnet.kernels.text.maths import definitions
+from graphnet.kernels.text.view import CTYPES
 
 COMPILER = shlex.split(os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang") or "")
 FLOATS, INTS, UNSIGNED = (

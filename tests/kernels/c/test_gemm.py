@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from graphnet.kernels.c import gemm, tile
-from graphnet.kernels.c.view import Job, View
+from graphnet.kernels.c.phase import Job
+from graphnet.kernels.text.view import View
 
 SHAPES = [
     ((1, 1), (1, 1)),

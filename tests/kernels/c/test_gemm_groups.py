@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from graphnet.kernels.c import gemm, tile
-from graphnet.kernels.c.view import Job, View
+from graphnet.kernels.c.phase import Job
+from graphnet.kernels.text.view import View
 
 # rows, k, groups, columns of a group: whole vectors of every instruction set, none of them, fewer than a vector
 SHAPES = [(21, 33, 2, 48), (12, 40, 3, 21), (9, 70, 4, 35), (40, 30, 4, 3), (6, 64, 4, 128), (30, 20, 5, 17)]

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from graphnet.compiler.ops import REGISTRY
-from graphnet.kernels.c.many import BLOCK, Member, many
-from graphnet.kernels.c.nest import Instr
+from graphnet.kernels.c.many import BLOCK, many
+from graphnet.kernels.c.phase import Job, Phase
 from graphnet.kernels.c.prelude import FLAGS, HEADER
-from graphnet.kernels.c.view import CTYPES, Job, Phase, View
+from graphnet.kernels.text.program import Instr, Member
+from graphnet.kernels.text.view import CTYPES, View
 
 SIZES = [(1,), (3,), (1000,), (4097,), (BLOCK,), (3, 1, 4097, 1000, 2 * BLOCK, BLOCK + 1, 7)]
 

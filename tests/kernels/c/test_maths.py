@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from scipy import special
 
-from graphnet.kernels.c import maths
+from graphnet.kernels.c.phase import Phase
 from graphnet.kernels.c.prelude import FLAGS, HEADER
-from graphnet.kernels.c.view import Phase
+from graphnet.kernels.text import maths
 
 COMPILER = shlex.split(os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang") or "")
 EXACT = {

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from graphnet.compiler.ops import REGISTRY
-from graphnet.kernels.c.nest import Instr, copy, fill, fused, helpers, single, statements
+from graphnet.kernels.c.nest import copy, fill, fused
+from graphnet.kernels.c.phase import Job, Phase
 from graphnet.kernels.c.prelude import FLAGS, HEADER
-from graphnet.kernels.c.view import CTYPES, Job, Phase, View
+from graphnet.kernels.text.program import Instr, helpers, single, statements
+from graphnet.kernels.text.view import CTYPES, View
 
 SHAPES = [(), (1,), (3,), (1, 1), (17, 33), (4, 5, 6), (2, 1, 300), (64, 64), (3, 2, 5, 7), (40, 1, 40), (7000,)]
 EMPTY = [(0,), (0, 3), (3, 0, 2)]

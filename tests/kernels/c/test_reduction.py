@@ -8,8 +8,10 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from graphnet.kernels.c import reduction, strided
-from graphnet.kernels.c.view import Job, View
+from graphnet.kernels.c import reduction
+from graphnet.kernels.c.phase import Job
+from graphnet.kernels.text.axes import at
+from graphnet.kernels.text.view import View
 
 LONG = [
     ((300, 1024), (0, 1)),
@@ -271,7 +273,7 @@ def test_an_expression_is_reduced_without_a_temporary(run_c, rng):
             values, factors = ins
 
             def element(index):
-                return f"({strided.at(values, index)} * {strided.at(factors, index[2:])})"
+                return f"({at(values, index)} * {at(factors, index[2:])})"
 
             return reduction.reduce_of("sum", outs, ins, attrs, job, element)
 

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from graphnet.compiler.ops import REGISTRY
-from graphnet.kernels.c.nest import Instr
-from graphnet.kernels.c.row_program import Reduce, RowProgram
+from graphnet.kernels.c.phase import Job
 from graphnet.kernels.c.rows import STACK_BYTES, kept_bytes, rows
-from graphnet.kernels.c.view import Job, View
+from graphnet.kernels.text.program import Instr
+from graphnet.kernels.text.row_program import Reduce, RowProgram
+from graphnet.kernels.text.view import View
 
 COLUMNS = [1, 3, 10, 16, 17, 103, 1000]
 REDUCTIONS = ("sum", "max", "min")

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from graphnet.compiler.ops import REGISTRY
-from graphnet.kernels.c.nest import Instr, value_of
+from graphnet.kernels.c.phase import Phase
 from graphnet.kernels.c.reduction import reduce_of, reduce_scratch
-from graphnet.kernels.c.view import Phase, View
+from graphnet.kernels.text.program import Instr, value_of
+from graphnet.kernels.text.view import View
 
 SHAPE = (6, 20, 30)
 

@@ -31,9 +31,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from graphnet.kernels.c import maths_float as f
-from graphnet.kernels.c import maths_wide as w
-from graphnet.kernels.c.view import CTYPES
+from graphnet.kernels.text import maths_float as f
+from graphnet.kernels.text import maths_wide as w
+from graphnet.kernels.text.view import CTYPES
 
 _UNSIGNED = {"int32": "uint32_t", "int64": "uint64_t", "uint8": "uint32_t", "uint32": "uint32_t", "uint64": "uint64_t"}
 
@@ -43,7 +43,7 @@ GN_INLINE {c} gn_mod_{dtype}({c} x, {c} y)
 {{
     {c} r = fmod{f}(x, y);
     if (r == 0)
-        return copysign{f}(0, y);
+        return copysign{f}(({c})0, y);
     return (r < 0) != (y < 0) ? r + y : r;
 }}
 GN_INLINE {c} gn_floor_div_{dtype}({c} x, {c} y)
@@ -55,7 +55,7 @@ GN_INLINE {c} gn_floor_div_{dtype}({c} x, {c} y)
     if (r != 0 && (r < 0) != (y < 0))
         q -= 1;
     if (q == 0)
-        return copysign{f}(0, x / y);
+        return copysign{f}(({c})0, x / y);
     {c} whole = floor{f}(q);
     return q - whole > ({c})0.5 ? whole + 1 : whole;
 }}"""

@@ -14,10 +14,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from graphnet.kernels.c.collapse import broadcast_strides
-from graphnet.kernels.c.expression import functions_of, print_expr
-from graphnet.kernels.c.nest import Instr, Ref, function_cost
-from graphnet.kernels.c.view import View
+from graphnet.kernels.text.collapse import broadcast_strides
+from graphnet.kernels.text.expression import functions_of, print_expr
+from graphnet.kernels.text.program import Instr, Ref, function_cost
+from graphnet.kernels.text.view import View
 
 PLAIN = 4
 """Plain operations that are done again rather than kept."""

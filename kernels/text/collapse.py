@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
-from graphnet.kernels.c.view import View
+from graphnet.kernels.text.view import View
 
 CHUNK = 16
 """Elements of a unit where the innermost loop is divided: a cache line of float32."""

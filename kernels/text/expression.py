@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from graphnet.kernels.c.maths import definitions, is_defined
-from graphnet.kernels.c.view import CTYPES
+from graphnet.kernels.text.maths import definitions, is_defined
+from graphnet.kernels.text.view import CTYPES
 
 Tree = tuple[Any, ...]
 """("name", x), ("number", text), ("cast", t), ("!" | "negate", t), (operator, t, t), ("?", t, t, t), (function, *t)."""

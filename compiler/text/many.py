@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from graphnet.compiler.c.memory import Memory, Operand
 from graphnet.compiler.schedule import Many
-from graphnet.kernels.c.many import Member
-from graphnet.kernels.c.view import View
+from graphnet.compiler.text.memory import Memory, Operand
+from graphnet.kernels.text.program import Member
+from graphnet.kernels.text.view import View
 
 
 def operands_of(step: Many, memory: Memory) -> tuple[list[Operand], list[Member]]:
@@ -26,7 +26,7 @@ def operands_of(step: Many, memory: Memory) -> tuple[list[Operand], list[Member]
             found.append(replace(operand, view=replace(operand.view, shape=(), strides=())))
         else:
             name = own.setdefault((array.storage, array.offset, array.dtype), name)
-            found.append(Operand(View(name, array.dtype, (array.size,), (1,)), ""))
+            found.append(Operand(View(name, array.dtype, (array.size,), (1,))))
     named = [numbers.index(name) for name in own.values()]
     members = []
     for member in step.members:

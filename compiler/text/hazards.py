@@ -14,9 +14,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from graphnet.compiler.c.memory import Memory
 from graphnet.compiler.schedule import Array
 from graphnet.compiler.strides import span
+from graphnet.compiler.text.memory import Memory
 
 Tag = tuple[object, ...] | None
 """What makes two accesses of overlapping memory the same thread's; None is like nothing else."""

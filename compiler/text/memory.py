@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from graphnet.compiler.ir import ITEMSIZE
 from graphnet.compiler.schedule import Array, Branch, Loop, Plan, Step, Storage, flat
-from graphnet.kernels.c.view import CTYPES, View
+from graphnet.kernels.text.view import CTYPES, View
 
 INLINE_BYTES = 4096
 """Constants up to this size stand in the file, larger ones are handed in like parameters."""
@@ -25,10 +25,18 @@ _CODES |= {"uint32": "I", "uint64": "Q"}
 
 @dataclass(frozen=True)
 class Operand:
-    """A view and the declaration its name needs, empty for a constant of the file."""
+    """A view, and the type (with ``*``) and value of the pointer that its name stands for.
+
+    Both are empty for a constant of the file, and for a name that an operand before it has declared.
+    """
 
     view: View
-    declaration: str
+    pointer_type: str = ""
+    address: str = ""
+
+    @property
+    def declaration(self) -> str:
+        return f"{self.pointer_type}{self.view.name} = {self.address};" if self.address else ""
 
 
 class Memory:
@@ -96,15 +104,14 @@ class Memory:
         if array.storage in self._inline:
             name = self.address(array)
             view = View(name if name.isidentifier() else f"({name})", array.dtype, array.shape, array.strides)
-            return Operand(view, "")
+            return Operand(view)
         address = self.address(array)
         name = names.setdefault((address, array.dtype), own)
         view = View(name, array.dtype, array.shape, array.strides)
         if name != own:
-            return Operand(view, "")
+            return Operand(view)
         const = "" if written else "const "
-        ctype = f"{const}{CTYPES[array.dtype]}"
-        return Operand(view, f"{ctype} *restrict {own} = {self.pointer(array, written)};")
+        return Operand(view, f"{const}{CTYPES[array.dtype]} *restrict ", self.pointer(array, written))
 
     def pointer(self, array: Array, written: bool) -> str:
         """The array's first element as a pointer of its own type."""
@@ -129,7 +136,7 @@ def arrays_of(step: Step) -> tuple[Array, ...]:
     return (*step.outputs, *step.inputs)
 
 
-def constant_text(storage: Storage, dtype: str) -> str:
+def constant_text(storage: Storage, dtype: str, qualifiers: str = "static const", aligned: str = " GN_ALIGNED") -> str:
     """The definition of a constant as a static array of the file."""
     data = storage.data or b""
     values = [v for (v,) in struct.iter_unpack("=" + _CODES[dtype], data)]
@@ -141,7 +148,7 @@ def constant_text(storage: Storage, dtype: str) -> str:
             line = ""
         line += item + ", "
     body = "\n    ".join([*lines, line.rstrip(", ")])
-    head = f"static const {CTYPES[dtype]} c{storage.id}[{max(1, len(data) // ITEMSIZE[dtype])}] GN_ALIGNED = "
+    head = f"{qualifiers} {CTYPES[dtype]} c{storage.id}[{max(1, len(data) // ITEMSIZE[dtype])}]{aligned} = "
     return f"{head}{{{body}}};" if not lines else f"{head}{{\n    {body}}};"
 
 

@@ -1,0 +1,250 @@
+"""A plan as one CUDA file: device functions for its steps, kernels for its stages, and the launches that run them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from graphnet.compiler.cuda.kernels import Kernels, functions_in
+from graphnet.compiler.cuda.products import gemm
+from graphnet.compiler.cuda.source import BY_VALUE, NOTES, RING, Gemm, Launch, Source
+from graphnet.compiler.cuda.stages import BranchOf, Library, LoopOf, Node
+from graphnet.compiler.cuda.steps import ALL_FAILING, Function, Steps
+from graphnet.compiler.printers.schedule import Writer
+from graphnet.compiler.printers.text import clean, count, plural
+from graphnet.compiler.schedule import Branch, Kernel, Loop, Plan, Step, flat
+from graphnet.compiler.target import Target
+from graphnet.compiler.text.hazards import Access, Piece, access
+from graphnet.compiler.text.memory import Memory, constant_text
+from graphnet.compiler.text.programs import block_comment, uses
+from graphnet.kernels.cuda.prelude import HEADER
+
+NOTE = -3
+"""The space of the losses and counters that a run leaves behind."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a plan is cut into kernels.
+
+    together  what lies between the library's products is one cooperative kernel, not one a stage
+    unroll    the most launches that a loop may become; one that would be more is a cooperative kernel
+    apart     no two phases share a kernel, for profiles
+    """
+
+    together: bool = False
+    unroll: int = 0
+    apart: bool = False
+
+
+def phases_apart(plan: Plan) -> tuple[str, ...]:
+    """The phases that are parts of their own besides "", which is everything: those of a plan run by phases."""
+    changes = sum(a.phase != b.phase for a, b in itertools.pairwise(plan.steps))
+    return plan.phases if len(plan.phases) > 1 and changes == len(plan.phases) - 1 else ()
+
+
+def emit(plan: Plan, target: Target, options: Options | None = None) -> Source:
+    """The CUDA text of a plan that was lowered for ``target``, and its launches."""
+    return _File(plan, target, options or Options()).source()
+
+
+class _File:
+    def __init__(self, plan: Plan, target: Target, options: Options) -> None:
+        self.plan = plan
+        self.options = options
+        self.memory = Memory(plan)
+        self._target = target
+        self._steps = Steps(self.memory)
+        self._comments = Writer(plan)
+        nodes = [self._nodes(s) for s in plan.steps]
+        self.fails = any(f.fails for f in functions_in([n for part in nodes for n in part]))
+        self._parts = nodes if self.fails else [[_unguarded(n) for n in part] for part in nodes]
+
+    # -- steps to nodes -------------------------------------------------------------------------------
+
+    def _nodes(self, step: Step) -> list[Node]:
+        if isinstance(step, Loop):
+            return [LoopOf(step, tuple(n for s in step.body for n in self._nodes(s)))] if step.length else []
+        if isinstance(step, Branch):
+            sides = (
+                tuple(n for s in step.then for n in self._nodes(s)),
+                tuple(n for s in step.orelse for n in self._nodes(s)),
+            )
+            reads = access(self.memory, step.predicate, False, None, 1)
+            value = f"*{self.memory.pointer(step.predicate, False)}"
+            return [BranchOf(step, value, (reads,) if reads else (), sides)]
+        if isinstance(step, Kernel) and self._target.library(step):
+            found = [access(self.memory, a, i == 0, None, 1) for i, a in enumerate((*step.outputs, *step.inputs))]
+            return [Library(gemm(step, self.memory), tuple(a for a in found if a))]
+        return list(self._steps.functions(step, step.position, self._comments.step(step, "")))
+
+    def _finish(self) -> list[Node]:
+        """What ends a run: the loss is kept, random numbers move on."""
+        loss, counter = self.plan.outputs.get("loss"), self.plan.leaves.get("rng/step")
+        lines, found = [], [Access(NOTE, 0, 1, None, True)]
+        if counter is not None:
+            lines.append(f"++*{self.memory.pointer(counter, True)};")
+            found.append(access(self.memory, counter, True, None, 1))  # type: ignore[arg-type]
+        if self.fails:
+            found.append(ALL_FAILING)
+        if counter is not None and self.fails:
+            lines = ["if (!gn_failed(net))", f"    {lines[0]}"]
+        if loss is not None:
+            value = f"(double)*{self.memory.pointer(loss, False)}"
+            lines += [
+                f"((double *)(net.note + {NOTES}))[net.note[4] % {RING}] = {value};",
+                "++net.note[4];",
+            ]
+            found.append(access(self.memory, loss, False, None, 1))  # type: ignore[arg-type]
+        if not lines:
+            return []
+        pointers = [f"    char *const {p} = net.A;" for p in "A" if any(uses(line, p) for line in lines)]
+        pointers += ["    char *const *const H = net.H;"] if any(uses(line, "H") for line in lines) else []
+        body = "\n".join(f"        {line}" for line in lines)
+        text = "\n".join(
+            [
+                block_comment(["keeps the loss, and moves counters on"]),
+                "GN_INLINE void s_end(const struct net &net, const int unit)",
+                "{",
+                *pointers,
+                "    if (threadIdx.x == 0 && unit == 0) {",
+                body,
+                "    }",
+                "}\n",
+            ]
+        )
+        touched = tuple(a for a in found if a is not None)
+        return [Function("s_end", text, ("unit",), 1, 0, 0, "", (), (), (), Piece(touched, True), False, False, -1)]
+
+    # -- text -----------------------------------------------------------------------------------------
+
+    def source(self) -> Source:
+        kernels = Kernels(self.options.unroll, self.options.apart)
+        everything = [n for part in self._parts for n in part]
+        end = self._finish()
+        parts: dict[str, tuple[Launch | Gemm, ...]] = {
+            "": tuple(kernels.launches([*everything, *end], self.options.together))
+        }
+        for phase in phases_apart(self.plan):
+            pairs = zip(self.plan.steps, self._parts, strict=True)
+            nodes = [n for s, found in pairs if s.phase == phase for n in found]
+            parts[phase] = tuple(kernels.launches(nodes, self.options.together))
+        functions = functions_in([*everything, *end])
+        return Source(self._text(functions, kernels), tuple(self.memory.table), parts)
+
+    def _text(self, functions: Sequence[Function], kernels: Kernels) -> str:
+        written = [*(f.load for f in functions if f.load), *(f.text for f in functions), *kernels.texts.values()]
+        whole = "\n".join(written)
+        # a constant that is a result is read by no step
+        constants = [(s, dtype) for s, dtype in self.memory.constants if uses(whole, f"c{s.id}")]
+        meets = any("gn_meet(" in text for text in kernels.texts.values())
+        return "\n".join(
+            [
+                self._head(len(kernels.texts)),
+                HEADER,
+                self._net(),
+                *([FAIL] if self.fails else []),
+                *([MEETING] if meets else []),
+                *([LAST] if any("gn_last(" in text for text in kernels.texts.values()) else []),
+                *dict.fromkeys(h for f in functions for h in f.helpers),
+                *(constant_text(s, dtype, "static __device__ const", "") for s, dtype in constants),
+                *written,
+            ]
+        )
+
+    def _head(self, kernels: int) -> str:
+        steps = plural(len(list(flat(self.plan.steps))), "step")
+        name, arena = clean(self.plan.graph.name), count(self.plan.memory.arena)
+        return block_comment(
+            [
+                f"{name}: {steps}, {plural(kernels, 'kernel')}, arena {arena} B",
+                "Written by graphnet. Positions, buffers and formulas are those of the schedule.",
+            ]
+        )
+
+    def _net(self) -> str:
+        table = [f" *   H[{i}] {s.kind} {_safe(s.name)}, {count(s.nbytes)} B" for i, s in enumerate(self.memory.table)]
+        entries = "\n".join(["/* memory that outlives a call:", *table, " */"]) if table else ""
+        homes = "char *const *H;" if len(table) > BY_VALUE else f"char *H[{max(1, len(table))}];"
+        return NET.replace("HOMES", homes) + entries
+
+
+def _unguarded(node: Node) -> Node:
+    """The node where no index can be out of range: homes are written without a look at the note."""
+    if isinstance(node, Function):
+        return replace(node, writes_home=False)
+    if isinstance(node, LoopOf):
+        return LoopOf(node.loop, tuple(map(_unguarded, node.body)))
+    if isinstance(node, BranchOf):
+        sides = (tuple(map(_unguarded, node.sides[0])), tuple(map(_unguarded, node.sides[1])))
+        return BranchOf(node.branch, node.predicate, node.reads, sides)
+    return node
+
+
+def _safe(name: str) -> str:
+    return clean(name).replace("*/", "* /").replace("/*", "/ *")
+
+
+NET = """
+struct net {
+    char *A;            /* the arena */
+    int64_t *note;      /* failed, step, value, rows, losses kept, kept before that failed; the losses */
+    uint32_t *barrier;  /* blocks that have arrived, and how often all have */
+    HOMES
+};
+"""
+
+FAIL = """
+/* Notes the first index that was out of range; nothing is written to parameters after it. */
+GN_INLINE void gn_fail(const struct net &net, int step, int64_t value, int64_t rows)
+{
+    if (atomicCAS((unsigned long long *)net.note, 0ULL, 1ULL) == 0ULL) {
+        net.note[1] = step;
+        net.note[2] = value;
+        net.note[3] = rows;
+        net.note[5] = net.note[4];
+    }
+}
+#define GN_FAIL(index, count) gn_fail(net, gn_step, (index), (count))
+GN_INLINE bool gn_failed(const struct net &net) { return *(volatile int64_t *)net.note != 0; }
+"""
+
+MEETING = """
+/* All blocks of the grid meet; each then sees what the others wrote before. */
+GN_INLINE void gn_meet(uint32_t *barrier)
+{
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        volatile uint32_t *const times = barrier + 1;
+        const uint32_t before = *times;
+        __threadfence();
+        if (atomicAdd(barrier, 1u) == gridDim.x - 1) {
+            atomicExch(barrier, 0u);
+            __threadfence();
+            atomicAdd(barrier + 1, 1u);
+        } else {
+            while (*times == before)
+                GN_PAUSE();
+        }
+        __threadfence();
+    }
+    __syncthreads();
+}
+"""
+
+LAST = """
+/* Whether all other blocks have ended; what they wrote is seen then. */
+GN_INLINE bool gn_last(uint32_t *barrier)
+{
+    __threadfence();
+    __syncthreads();
+    const bool last = __syncthreads_or(threadIdx.x == 0 && atomicAdd(barrier, 1u) == gridDim.x - 1);
+    if (last) {
+        __threadfence();
+        if (threadIdx.x == 0)
+            atomicExch(barrier, 0u);
+    }
+    return last;
+}
+"""

@@ -1,0 +1,68 @@
+"""The CUDA backend as lowering sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from graphnet.compiler.cuda.products import is_large
+from graphnet.compiler.schedule import REDUCTIONS, Array, Kernel, Rows
+from graphnet.compiler.target import Target
+from graphnet.compiler.text.programs import rows_program
+from graphnet.kernels.cuda import gemm_packed, reduction
+from graphnet.kernels.cuda.rows import fits
+from graphnet.kernels.cuda.table import SCRATCH
+from graphnet.kernels.text.view import View
+
+
+def cuda_target(library: bool = False, precision: str = "float32") -> Target:
+    """Scratch, packing and fusion as the kernel writers ask for them; every operand is read as it lies.
+
+    With ``library`` large products are left to cuBLAS; below float32 ``precision`` smaller ones too, since only it
+    uses tensor cores.
+    """
+    large: Callable[[Kernel], bool] = (lambda step: is_large(step, precision)) if library else lambda step: False
+    return Target(
+        "cuda",
+        _scratch,
+        lambda temps, shape: 0,
+        lambda op, position, array: False,
+        compiled=True,
+        waits=True,
+        epilogues=("matmul", "conv2d"),
+        reductions=REDUCTIONS,
+        reduced_scratch=_reduced_scratch,
+        rows=_fits,
+        packing=_packing,
+        library=large,
+        identity=f"cuda {library} {precision}",
+    )
+
+
+def _scratch(op: str, attrs: Mapping[str, Any], inputs: Sequence[Array], output: Array) -> int:
+    if op not in SCRATCH:
+        return 0
+    return SCRATCH[op]([_view("out0", output)], [_view(f"in{i}", a) for i, a in enumerate(inputs)], attrs)
+
+
+def _reduced_scratch(
+    op: str, attrs: Mapping[str, Any], inputs: Sequence[Array], output: Array, shape: tuple[int, ...]
+) -> int:
+    ins = [_view(f"in{i}", a) for i, a in enumerate(inputs)]
+    return reduction.reduce_scratch([_view("out0", output)], ins, attrs, shape)
+
+
+def _packing(out: Array, left: Array, right: Array, groups: int) -> tuple[int, int]:
+    outs, ins = [_view("out0", out)], [_view("in0", left), _view("in1", right)]
+    width = gemm_packed.packed_width(outs, ins, {"groups": groups})
+    return width, gemm_packed.packed_bytes(ins[1], width, groups) if width else 0
+
+
+def _fits(step: Rows) -> bool:
+    outs = [_view(f"out{i}", a) for i, a in enumerate(step.outputs)]
+    ins = [_view(f"in{i}", a) for i, a in enumerate(step.inputs)]
+    return fits(outs, ins, rows_program(step), step.shape)
+
+
+def _view(name: str, array: Array) -> View:
+    return View(name, array.dtype, array.shape, array.strides)

@@ -1,0 +1,1 @@
+"""What C and CUDA sources of a plan share: names of its memory, programs as text, and which pieces meet in memory."""

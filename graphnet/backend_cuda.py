@@ -1,0 +1,72 @@
+"""The CUDA backend: a plan as CUDA text, on a GPU or on the emulated one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from graphnet.arrays import as_array
+from graphnet.compiler.cuda import Options, Source, cuda_target, emit
+from graphnet.compiler.errors import BackendError
+from graphnet.compiler.ir import Type
+from graphnet.compiler.schedule import Plan
+from graphnet.device import Device
+from graphnet.device_plan import CudaExecutable
+from graphnet.plan_memory import Homes
+from graphnet.tensor import user_where
+
+
+class CudaBackend:
+    """Runs plans on a device: ``device_cupy.gpu()``, or an ``EmulatedDevice``.
+
+    ``precision`` is that of cuBLAS's products of float32; with ``library`` False graphnet's own kernels compute all.
+    ``options`` say how a plan is cut into kernels. Raises BackendError for a precision the device lacks.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        precision: str = "float32",
+        library: bool = True,
+        options: Options | None = None,
+    ) -> None:
+        if precision not in device.precisions:
+            raise BackendError(
+                f"{user_where()}: precision {precision!r} is not one of device {device.name!r}: use "
+                f"{' or '.join(map(repr, device.precisions))}"
+            )
+        self.device = device
+        self.name = device.name
+        self.precision = precision
+        self.options = options or Options()
+        self.target = cuda_target(library and device.library, precision)
+
+    def allocate(self, type_: Type) -> Any:
+        return self.device.allocate(type_)
+
+    def read(self, array: Any) -> np.ndarray:
+        return self.device.read(array)
+
+    def write(self, array: Any, value: Any) -> None:
+        self.device.write(array, value)
+
+    def holds(self, value: Any) -> bool:
+        return self.device.holds(value)
+
+    def argument(self, value: Any) -> Any:
+        """A call's argument as an array, where it lies if that is a GPU."""
+        if type(value) is np.ndarray:
+            return value
+        return self.device.taken(value) if self.device.holds(value) else as_array(value)
+
+    def source(self, plan: Plan) -> str:
+        return self.emit(plan).text
+
+    def emit(self, plan: Plan, apart: bool = False) -> Source:
+        """The CUDA text of a plan made for this backend's target; ``apart`` gives each step kernels of its own."""
+        return emit(plan, self.target, replace(self.options, apart=True) if apart else self.options)
+
+    def bind(self, plan: Plan, homes: Homes, check: bool = False) -> CudaExecutable:
+        return CudaExecutable(self, plan, homes)

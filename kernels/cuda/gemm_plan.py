@@ -1,0 +1,213 @@
+"""Which tiles a product is cut into: the cheapest by a model of one multiprocessor, in clocks.
+
+    large            128 x 128, 64 x 64      one sum of a thread over all terms
+    small            32 x 32, 8 x 16         the groups of a block share the terms of each sum
+    few, long sums   parts of the terms      a second phase adds the parts' sums
+
+The model is of a GPU of 132 multiprocessors (H100, H200). It knows nothing of the device at hand: the order of
+additions depends on shapes alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from math import ceil, gcd
+
+from graphnet.kernels.cuda.gemm_load import SECTOR, Kind, power, row_length
+from graphnet.kernels.cuda.gemm_tile import Side, Tile
+from graphnet.kernels.cuda.phase import SHARED, THREADS
+from graphnet.kernels.text.view import ITEMSIZE
+
+MULTIPROCESSORS = 132
+SCHEDULERS = 4
+WARPS = THREADS // 32
+LATENCY = 700
+"""Clocks from a load to the barrier behind which others see it, from the second cache."""
+START = 900
+"""Clocks for a block to begin, and to end."""
+PHASE = 2500
+"""Clocks until a phase can begin behind another one."""
+CACHE = 28
+"""Bytes a clock to each multiprocessor when all of them read the second cache."""
+ALONE = 64
+"""Bytes a clock to a multiprocessor when few of them do."""
+LOADED = 32
+"""Elements that a thread may have on the way."""
+WAYS = 32
+"""Groups of threads that may share the terms of a sum: few threads add them up."""
+DEPTHS = (8, 16, 32, 64, 128, 256)
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What the choice depends on: sizes, and for each operand along which axis and in what runs it is loaded.
+
+    ``across``, if given, is the number of columns of a tile; a ``resident`` right operand is in shared memory
+    already. ``parts``: the terms may be cut.
+    """
+
+    dtype: str
+    m: int
+    n: int
+    k: int
+    entries: int
+    left: Kind
+    right: Kind
+    across: int = 0
+    resident: bool = False
+    parts: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A tile, in how many parts the terms are cut, and what the model says it takes."""
+
+    tile: Tile
+    parts: int
+    clocks: float
+
+
+def _sides(limit: int, most: int, least: int) -> list[Side]:
+    """Sides of tiles for so many lines: powers of two, and others that fit them much better.
+
+    They have no more than twice the lines there are, but may have ``least``.
+    """
+    found = []
+    for threads in (1, 2, 4, 8, 16):
+        for each in range(1, most + 1):
+            side = Side(threads, each)
+            if side.size > max(power(limit), least):
+                continue
+            if each == power(each) or 1.1 * _covered(limit, side.size) < _covered(limit, threads * power(each)):
+                found.append(side)
+    return found
+
+
+def _covered(limit: int, size: int) -> int:
+    """Lines of all tiles of a size."""
+    return ceil(limit / size) * size
+
+
+def _widths(across: int, most: int) -> list[Side]:
+    """Sides of exactly so many columns."""
+    return [
+        Side(threads, across // threads)
+        for threads in (1, 2, 4, 8, 16, 32)
+        if across % threads == 0 and across // threads <= most
+    ]
+
+
+def _per_thread(size: int, depth: int, kind: Kind) -> int:
+    """Loads of a thread for a chunk of one operand."""
+    whole, run = power(size), gcd(kind.run, size) if kind.along == "line" else kind.run
+    if kind.along == "line":
+        return ceil(depth * whole / run / THREADS)
+    near = SECTOR // run
+    lines = min(whole, THREADS // near)
+    return ceil(size / lines) * ceil(depth / (SECTOR * (THREADS // (near * lines))))
+
+
+def _parts(shape: Shape, tiles: int, depth: int) -> Iterator[int]:
+    yield 1
+    if shape.parts and tiles < MULTIPROCESSORS:
+        for parts in (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128):
+            if parts * depth <= shape.k and tiles * parts <= MULTIPROCESSORS:
+                yield parts
+
+
+class _Block:
+    """What a block does in a chunk: instructions, shared and global memory, in clocks of a multiprocessor."""
+
+    def __init__(self, shape: Shape, tile: Tile) -> None:
+        item, warps = ITEMSIZE[shape.dtype], WARPS / SCHEDULERS
+        widest = 16 // item if item >= 4 else 1
+        self.tile, rows, columns, depth = tile, tile.rows, tile.columns, tile.depth
+        sides = [(rows.size, shape.left)] + ([] if shape.resident else [(columns.size, shape.right)])
+        loads = [(_per_thread(size, depth, kind), kind) for size, kind in sides]
+        self.loaded = sum(count * kind.run for count, kind in loads)
+        stores = sum(count * (kind.run if kind.along == "depth" else 1) for count, kind in loads)
+        # with a table, each load takes its entry first, and compares rows and columns
+        self.loading = warps * (sum(count * (4 + kind.table) for count, kind in loads) + stores + 20)
+        self.multiplications = rows.each * columns.each * item / 4
+        pieces = [many for side in (rows, columns) for _, many in side.pieces(widest)]
+        self.step = warps * (self.multiplications + len(pieces) + 1)
+        self.banks = WARPS * sum(2 if many * item > 8 else 1 for many in pieces)
+        self.bytes = sum(size for size, _ in sides) * depth * item
+        lengths = [row_length(size, kind.along) * item + kind.table * 8 for size, kind in sides]
+        self.shared = sum(2 * depth * length for length in lengths)
+        self.results = tile.ways * rows.size * (ceil(columns.size / 4) * 4 + 4) * max(item, 4)
+
+    def resident(self) -> int:
+        """Blocks that a multiprocessor holds at once."""
+        sums = self.tile.rows.each * self.tile.columns.each
+        registers = sums * (2 if self.multiplications > sums else 1) + self.loaded + 56
+        return max(1, min(2, 65536 // (THREADS * registers)))
+
+
+def _clocks(shape: Shape, block: _Block, tiles: int, parts: int) -> float:
+    """What a product takes with these tiles."""
+    tile, item = block.tile, ITEMSIZE[shape.dtype]
+    length = ceil(ceil(shape.k / parts) / tile.depth) * tile.depth
+    parts = ceil(shape.k / length)
+    chunks = ceil(min(length, shape.k) / tile.depth)
+    steps = ceil(min(length, shape.k) / tile.ways)
+    units = tiles * parts
+    rate = min(ALONE, CACHE * MULTIPROCESSORS / min(units, MULTIPROCESSORS))
+    compute = max(steps * block.step + chunks * (block.loading + 40), steps * block.banks)
+    moved = chunks * block.bytes
+    if shape.resident and units > MULTIPROCESSORS:
+        # a block with more than one unit loads each one's columns again
+        moved += shape.k * shape.across * item
+    memory = moved / rate
+    outputs = ceil(tile.rows.size * tile.columns.size / THREADS)
+    finish = START + outputs * (6 * tile.ways + 30) + 120 * ceil(outputs / 4)
+
+    busy = max(compute, memory)
+    # while a chunk is multiplied, the next one is on its way
+    alone = (chunks - 1) * max(LATENCY, busy / chunks) + busy / chunks
+
+    def wave(together: int) -> float:
+        return LATENCY + max(together * busy, alone) + finish * (1 + together) / 2
+
+    def rounds(together: int) -> float:
+        full, rest = divmod(units, together * MULTIPROCESSORS)
+        return full * wave(together) + (wave(ceil(rest / MULTIPROCESSORS)) if rest else 0)
+
+    # whether blocks share multiprocessors is not for this kernel alone to say
+    total = rounds(1) if shape.resident else (rounds(1) + rounds(block.resident())) / 2
+    if parts > 1:
+        sums = 2 * parts * shape.entries * shape.m * shape.n * item
+        total += PHASE + sums / (CACHE * MULTIPROCESSORS) + LATENCY * ceil(parts / 16)
+    return total
+
+
+def _plans(shape: Shape) -> Iterator[Plan]:
+    item = ITEMSIZE[shape.dtype]
+    most = 8 if item <= 4 else 4
+    fewest = THREADS // WAYS
+    rows = _sides(shape.m, most, fewest // power(shape.across or shape.n))
+    columns = _widths(shape.across, 16) if shape.across else _sides(shape.n, most, fewest // power(shape.m))
+    for down in rows:
+        for across in columns:
+            threads = down.threads * across.threads
+            if threads > THREADS or down.each * across.each > 64:
+                continue
+            tiles = shape.entries * ceil(shape.m / down.size) * ceil(shape.n / across.size)
+            for depth in DEPTHS:
+                tile = Tile(down, across, depth)
+                if tile.ways > WAYS or depth % tile.ways or depth > max(WAYS, power(shape.k)):
+                    continue
+                block = _Block(shape, tile)
+                rounds = block.results > SHARED
+                if block.shared > SHARED or block.loaded > LOADED or (rounds and down.each % (16 // item)):
+                    continue
+                for parts in _parts(shape, tiles, depth):
+                    yield Plan(tile, parts, _clocks(shape, block, tiles, parts))
+
+
+@lru_cache(maxsize=1024)
+def choose(shape: Shape) -> Plan:
+    """The cheapest plan."""
+    return min(_plans(shape), key=lambda plan: plan.clocks)

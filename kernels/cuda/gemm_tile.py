@@ -1,0 +1,379 @@
+"""Tiles of products: what the threads of a block do for one tile of a result.
+
+    left (rows by k), right (k by columns)    ->    chunks of ``depth`` terms of ``rows.size`` by ``columns.size`` lines
+    a block    ``ways`` groups of threads, each of which takes every ways-th term of a chunk
+    a thread   ``rows.each`` by ``columns.each`` sums in registers, from pieces of neighbours that are one load
+
+Chunks of both operands come to shared memory by way of registers, the next while one is multiplied. In the end the
+groups' sums meet in shared memory and are added in order; consecutive threads take consecutive elements of that.
+
+Where an operand's elements lie is for its ``Operand`` to say, so that products of matrices, of packed matrices and of
+patches of images are all this one text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from math import gcd, prod
+
+from graphnet.kernels.cuda.gemm_load import Loads, Operand, block, declared, times, unrolled
+from graphnet.kernels.cuda.phase import SHARED, THREADS
+from graphnet.kernels.text.view import CTYPES, ITEMSIZE
+
+UNSIGNED = {"int32": "uint32_t", "int64": "uint64_t", "uint8": "uint32_t", "bool": "uint32_t"}
+"""What sums of integers are kept in, so that they wrap."""
+
+UNROLLED = 256
+"""Multiplications of a thread that stand side by side."""
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """The rows or the columns of a tile: ``threads`` times ``each``."""
+
+    threads: int
+    each: int
+
+    @property
+    def size(self) -> int:
+        return self.threads * self.each
+
+    def pieces(self, widest: int) -> Iterator[tuple[int, int]]:
+        """A thread's lines in runs of neighbours: the number of the first and how many, at most ``widest``.
+
+        In the tile, the run of thread t begins at first * threads + many * t, a multiple of many.
+        """
+        first, many = 0, widest
+        while first < self.each:
+            if self.each - first < many:
+                many //= 2
+                continue
+            yield first, many
+            first += many
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """How a tile is cut; rows.threads * columns.threads divides THREADS, ``depth`` is a multiple of ways."""
+
+    rows: Side
+    columns: Side
+    depth: int
+
+    @property
+    def ways(self) -> int:
+        """Groups of threads that share the terms of each sum."""
+        return THREADS // (self.rows.threads * self.columns.threads)
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """``entries`` products of m rows, n columns and k terms each, all of one dtype.
+
+    The operands' texts may use ``entry``, which is there if there are several. ``store`` gives the statements for
+    the finished element at row i and column j of one. In ``groups``, n is a multiple of the tile's columns and the
+    tile's columns are so many runs side by side of ``across`` columns of each group: store takes the value of each
+    for j < across. ``down``: results lie in memory down their columns. ``reach`` is the C type of indices.
+    """
+
+    dtype: str
+    m: int
+    n: int
+    k: int
+    left: Operand
+    right: Operand
+    store: Callable[..., str]
+    entries: int = 1
+    groups: int = 1
+    across: int = 0
+    down: bool = False
+    reach: str = "int"
+
+    @property
+    def sum_type(self) -> str:
+        return UNSIGNED.get(self.dtype, CTYPES[self.dtype])
+
+    @property
+    def sum_bytes(self) -> int:
+        return max(ITEMSIZE[self.dtype], 4)
+
+    @property
+    def size(self) -> int:
+        """Elements of all results."""
+        return self.entries * self.m * self.n
+
+    def cast(self, value: str) -> str:
+        """A sum as an element."""
+        return value if self.sum_type == CTYPES[self.dtype] else f"({CTYPES[self.dtype]}){value}"
+
+    @property
+    def widest(self) -> int:
+        """Elements of 16 bytes."""
+        return 16 // ITEMSIZE[self.dtype] if ITEMSIZE[self.dtype] >= 4 else 1
+
+
+def digit(name: str, below: int, size: int, before: Sequence[int]) -> str:
+    """One index of a number that counts through several: ``below`` places after it, sizes ``before`` it."""
+    if size == 1:
+        return "0"
+    high = name if below == 1 else f"{name} / {below}"
+    return high if prod(before) == 1 else f"{high} % {size}"
+
+
+class Text:
+    """The statements of a unit that computes one tile of a product, or some of the terms of one."""
+
+    def __init__(self, product: Product, tile: Tile, parts: int = 1) -> None:
+        """The terms are cut in about ``parts`` parts, each of whole chunks."""
+        self.product, self.tile = product, tile
+        self.down, self.across = -(-product.m // tile.rows.size), -(-product.n // tile.columns.size)
+        self.length = -(-product.k // (parts * tile.depth)) * tile.depth
+        self.parts = -(-product.k // self.length)
+        self.chunks = -(-min(self.length, product.k) // tile.depth)
+        # some chunks hold fewer terms than the others, or none
+        self.ragged = self.parts * self.length != product.k
+        self.ctype = CTYPES[product.dtype]
+        sides = (
+            ("left", product.left, tile.rows.size, product.m),
+            ("right", product.right, tile.columns.size, product.n),
+        )
+        self.left, self.right = (Loads(*side, tile.depth, self.ctype, product.reach) for side in sides)
+        self.row_pieces = list(tile.rows.pieces(product.widest))
+        self.column_pieces = list(tile.columns.pieces(gcd(product.widest, self.right.stride)))
+
+    # -- sizes
+
+    @property
+    def units(self) -> int:
+        return self.product.entries * self.parts * self.down * self.across
+
+    @property
+    def shared(self) -> int:
+        """Bytes of shared memory."""
+        return max(sum(self._bytes), self._results)
+
+    @property
+    def _bytes(self) -> tuple[int, ...]:
+        """Of the chunks of left and right, and of their tables."""
+        sides, buffers, item = (self.left, self.right), min(self.chunks, 2), ITEMSIZE[self.product.dtype]
+        wide = 4 if self.product.reach == "int" else 8
+        counts = [x.elements * item for x in sides] + [x.table * wide for x in sides]
+        return tuple(-(-buffers * count // 16) * 16 for count in counts)
+
+    @property
+    def _rounds(self) -> int:
+        """In how many parts the sums meet in shared memory."""
+        whole = self.tile.ways * self.tile.rows.size * self._stride * self.product.sum_bytes
+        return 1 if whole <= SHARED else self.tile.rows.each // self.row_pieces[0][1]
+
+    @property
+    def _stride(self) -> int:
+        """From row to row of the results in shared memory."""
+        return -(-self.tile.columns.size // 4) * 4 + (4 if self.product.down else 0)
+
+    @property
+    def _results(self) -> int:
+        """Bytes of the results in shared memory."""
+        return self.tile.ways * (self.tile.rows.size // self._rounds) * self._stride * self.product.sum_bytes
+
+    # -- text
+
+    def lines(self, scratch: str) -> list[str]:
+        """All statements; ``scratch`` is a char * to the sums of all parts: (part, entry, i, j)."""
+        sums = f"{self.product.sum_type} sum[{self.tile.rows.each}][{self.tile.columns.each}] = {{}};"
+        start = [*self._place(), *self._buffers(), *self.left.start(), *self.right.start(), *self._threads(), sums]
+        ctype = self.product.sum_type
+        parts = [f"{ctype} *const parts = ({ctype} *){scratch};"] if self.parts > 1 else []
+        return ["const int tid = threadIdx.x;", *parts, *start, *self._loop(), *self._finish()]
+
+    def _place(self) -> list[str]:
+        """Which tile and which of its terms are the unit's."""
+        p, tile = self.product, self.tile
+        sizes = (p.entries, self.parts, self.down, self.across)
+        entry, part, down, across = (digit("unit", prod(sizes[i + 1 :]), sizes[i], sizes[:i]) for i in range(4))
+        lines = [f"const {p.reach} entry = {entry};"] if p.entries > 1 else []
+        lines.append(f"const int top = {times(down, tile.rows.size)}, start = {times(across, tile.columns.size)};")
+        if self.parts > 1:
+            lines.append(f"const int part = {part}, begin = part * {self.length};")
+        if self.parts > 1 and self.ragged:
+            lines.append(f"const int stop = begin + {self.length} < {p.k} ? begin + {self.length} : {p.k};")
+        return lines
+
+    def _buffers(self) -> list[str]:
+        """The pieces of shared memory."""
+        lines, offset = [], 0
+        names = (("lefts", self.ctype), ("rights", self.ctype))
+        tables = (("left_table", self.product.reach), ("right_table", self.product.reach))
+        for (name, ctype), size in zip((*names, *tables), self._bytes, strict=True):
+            if size:
+                lines.append(
+                    f"{ctype} *const {name} = ({ctype} *){f'(gn_shared + {offset})' if offset else 'gn_shared'};"
+                )
+            offset += size
+        if self.right.operand.resident:
+            lines.append(f"const {self.ctype} *const rights = (const {self.ctype} *)gn_resident;")
+        return lines
+
+    def _threads(self) -> list[str]:
+        """Which rows and columns of the tile, and which terms, are the thread's."""
+        down, across = self.tile.rows.threads, self.tile.columns.threads
+        lines = [f"const int group = tid / {down * across};"] if self.tile.ways > 1 else []
+        # a warp is a block of threads whose columns are read at once
+        wide = min(across, 8)
+        high = min(down, 32 // wide)
+        if across == wide:
+            row, column = digit("tid", across, down, (self.tile.ways,)), digit("tid", 1, across, (down, self.tile.ways))
+        else:
+            block_row = digit("tid", across * high, down // high, (self.tile.ways,))
+            row = _sum(times(block_row, high) if down > high else "", digit("tid", wide, high, (2,)))
+            column = f"tid / {wide * high} % {across // wide} * {wide} + tid % {wide}"
+        return [*lines, f"const int row = {row}, column = {column};"]
+
+    def _loop(self) -> list[str]:
+        """All chunks, the next one on its way while one is multiplied."""
+        sides, depth, k = (self.left, self.right), self.tile.depth, self.product.k
+        begin, stop = ("begin", "stop") if self.parts > 1 else ("0", str(k))
+        guard = stop if self.ragged else ""
+        base = f"{begin} + " if self.parts > 1 else ""
+        lines = _both(x.fill("0", begin) for x in sides)
+        lines += ["__syncthreads();"] if lines else []
+        lines += _both(x.fetch("0", begin, guard) for x in sides)
+        lines += _both(x.fill("1", f"{base}{depth}") for x in sides) if self.chunks > 1 else []
+        lines += [*_both(x.put("0") for x in sides), "__syncthreads();"]
+        if self.chunks == 1:
+            return [*lines, *self._multiply("0", begin, stop), "__syncthreads();"]
+        more = f"if (chunk + 1 < {self.chunks})"
+        inner = [
+            f"const int now = chunk % 2, at = {base}chunk * {depth};",
+            *block(more, _both(x.fetch("(1 - now)", f"at + {depth}", guard) for x in sides)),
+            *_both(x.fill("now", f"at + {2 * depth}") for x in sides),
+            *self._multiply("now", "at", stop),
+            *block(more, _both(x.put("(1 - now)") for x in sides)),
+            "__syncthreads();",
+        ]
+        return [*lines, *unrolled(f"for (int chunk = 0; chunk < {self.chunks}; ++chunk)", inner, "1")]
+
+    def _multiply(self, now: str, at: str, stop: str) -> list[str]:
+        """Multiplies a chunk that is in shared memory, where it is number ``now`` and begins with term ``at``."""
+        ways, depth = self.tile.ways, self.tile.depth
+        lines = [self._begin(x, now, at) for x in (self.left, self.right)]
+        down, across = self.tile.rows.each, self.tile.columns.each
+        add = unrolled(f"for (int x = 0; x < {across}; ++x)", [self._add()])
+        body = [f"{self.ctype} a[{down}], b[{across}];", *self._take("a", "row"), *self._take("b", "column")]
+        body += unrolled(f"for (int y = 0; y < {down}; ++y)", add)
+        steps = depth // ways
+        near = max(u for u in (1, 2, 4, 8, 16) if steps % u == 0 and (u == 1 or u * down * across <= UNROLLED))
+        if not self.ragged:
+            lines += unrolled(f"for (int step = 0; step < {steps}; ++step)", body, str(near))
+            return ["{", *_inside(lines), "}"]
+        left = f"{stop} - {at}" if at != "0" else stop
+        lines.append(f"const int steps = {left} < {depth} ? ({left} + {ways - 1}) / {ways} : {steps};")
+        inner = unrolled(f"for (int step = first; step < first + {near}; ++step)", body)
+        lines += unrolled(f"for (int first = 0; first < steps; first += {near})", inner, "1")
+        return ["{", *_inside(lines), "}"]
+
+    def _begin(self, x: Loads, now: str, at: str) -> str:
+        """Where the first term of a chunk that the thread takes is."""
+        chunk = at if x.operand.resident else times(now, self.tile.depth)
+        first = _sum("" if chunk == "0" else chunk, "group" if self.tile.ways > 1 else "")
+        offset = f" + ({first}) * {x.stride}" if first else ""
+        return f"const {self.ctype} *const {x.name}_now = {x.name}s{offset};"
+
+    def _take(self, name: str, index: str) -> list[str]:
+        """One term's elements of the thread's lines to registers."""
+        left = name == "a"
+        x, threads = (self.left, self.tile.rows.threads) if left else (self.right, self.tile.columns.threads)
+        lines = [f"const {self.ctype} *const {x.name}_step = {x.name}_now + step * {self.tile.ways * x.stride};"]
+        for first, many in self.row_pieces if left else self.column_pieces:
+            source = f"{x.name}_step[{_sum(first * threads, times(index, many))}]"
+            to = f"{name}[{first}]"
+            lines.append(f"{to} = {source};" if many == 1 else f"gn_take<{many}>(&{to}, &{source});")
+        return lines
+
+    def _add(self) -> str:
+        ctype = self.product.sum_type
+        if self.product.dtype in ("float32", "float64"):
+            return f"sum[y][x] = {'fmaf' if ctype == 'float' else 'fma'}(a[y], b[x], sum[y][x]);"
+        return f"sum[y][x] += ({ctype})a[y] * ({ctype})b[x];"
+
+    # -- results
+
+    def _finish(self) -> list[str]:
+        """The groups' sums added in order, through shared memory, and stored."""
+        rows, ctype = self.tile.rows, self.product.sum_type
+        pieces, rounds = self.row_pieces, self._rounds
+        high = rows.size // rounds
+        lines = [f"{ctype} *const sums = ({ctype} *)gn_shared;"]
+        inner = []
+        for first, many in pieces[: len(pieces) // rounds]:
+            inner += unrolled(f"for (int y = 0; y < {many}; ++y)", self._hand_in(first, many, high, rounds))
+        inner += ["__syncthreads();", *self._elements(high, rounds)]
+        if rounds == 1:
+            return [*lines, *inner]
+        inner += ["__syncthreads();"]
+        return [*lines, *unrolled(f"for (int round = 0; round < {rounds}; ++round)", inner)]
+
+    def _hand_in(self, first: int, many: int, high: int, rounds: int) -> list[str]:
+        """A thread's sums of one row to shared memory."""
+        columns, stride = self.tile.columns, self._stride
+        group = f"group * {high}" if self.tile.ways > 1 else ""
+        row = _sum(group, first * self.tile.rows.threads, times("row", many), "y")
+        number = f"round * {many} + y" if rounds > 1 else _sum(first, "y")
+        lines = [f"{self.product.sum_type} *const to = sums + ({row}) * {stride};"]
+        for start, count in self.column_pieces:
+            place = _sum(start * columns.threads, times("column", count))
+            source = f"sum[{number}][{start}]"
+            lines.append(f"gn_put<{count}>(&to[{place}], &{source});" if count > 1 else f"to[{place}] = {source};")
+        return lines
+
+    def _elements(self, high: int, rounds: int) -> list[str]:
+        """The loop over finished elements; a thread's are the same column, or row, where that is possible."""
+        p = self.product
+        wide = self.tile.columns.size // p.groups
+        top = f"top + round * {high}" if rounds > 1 else "top"
+        guards = [f"i < {p.m}"] if p.m % self.tile.rows.size else []
+        guards += [f"j < {p.across or p.n}"] if (p.across or p.n) % wide else []
+        body = self._store(high, wide)
+        body = block(f"if ({' && '.join(guards)})", body) if guards else body
+        places = {"i": f"{top} + r", "j": f"{'start' if p.groups == 1 else f'start / {p.groups}'} + c"}
+        body = [*declared(p.reach, places, body), *body]
+        near, far, first, last = ("r", "c", high, wide) if p.down else ("c", "r", wide, high)
+        if THREADS % first == 0:
+            step = THREADS // first
+            head = f"for (int {far} = tid / {first}; {far} < {last}; {far} += {step})"
+            start = f"const int {near} = tid % {first};"
+            return ["{", f"    {start}", *_inside(unrolled(head, body, str(min(4, -(-last // step))))), "}"]
+        index = [f"const int {near} = e % {first}, {far} = e / {first};"]
+        return unrolled(f"for (int e = tid; e < {high * wide}; e += {THREADS})", [*index, *body], "2")
+
+    def _store(self, high: int, wide: int) -> list[str]:
+        """Adds up and stores one element."""
+        p, stride, ways = self.product, self._stride, self.tile.ways
+        lines, names = [], []
+        for g in range(p.groups):
+            name = f"value{g if p.groups > 1 else ''}"
+            place = f"r * {stride} + {f'{g * wide} + ' if g else ''}c"
+            lines.append(f"{p.sum_type} {name} = sums[{place}];")
+            if ways > 1:
+                add = [f"{name} += sums[g * {high * stride} + {place}];"]
+                lines += unrolled(f"for (int g = 1; g < {ways}; ++g)", add, str(min(ways - 1, 8)))
+            names.append(name)
+        if self.parts == 1:
+            return [*lines, *p.store("i", "j", *(p.cast(name) for name in names)).splitlines()]
+        entry = f"(({p.reach})part * {p.entries} + entry)" if p.entries > 1 else f"({p.reach})part"
+        far, size, near, step = ("j", p.n, "i", p.m) if p.down else ("i", p.m, "j", p.n)
+        return [*lines, f"parts[({entry} * {size} + {far}) * {step} + {near}] = value;"]
+
+
+def _sum(*terms: str | int) -> str:
+    """Terms added, those left out that are nothing."""
+    return " + ".join(str(t) for t in terms if t)
+
+
+def _both(parts: Iterable[list[str]]) -> list[str]:
+    return [line for lines in parts for line in lines]
+
+
+def _inside(lines: list[str]) -> list[str]:
+    return [f"    {line}" for line in lines]

@@ -1,0 +1,239 @@
+"""A CuPy that only plays a GPU, for tests of what is asked of the device and when it is waited for.
+
+Its streams do nothing until somebody waits for them, so a buffer that is filled again too early, or memory that is
+given back while it is in use, shows as wrong numbers. Kernels are run by the emulator.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import types
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+from graphnet import device_cupy
+from graphnet.kernels.cuda import emulator
+
+SPECIAL = 1 << 40
+"""Functions and streams have numbers from here on, which are nobody's address."""
+
+
+class FakeRuntimeError(RuntimeError):
+    pass
+
+
+class Memory:
+    def __init__(self, size):
+        raw = np.full(size + 256, 0xAB, np.uint8)  # never zero by chance
+        self.bytes = raw[-raw.ctypes.data % 256 :][:size]
+
+
+class MemoryPointer:
+    def __init__(self, mem, offset):
+        self.mem, self.ptr, self._offset = mem, mem.bytes.ctypes.data + offset, offset
+
+    def __add__(self, offset):
+        return MemoryPointer(self.mem, self._offset + offset)
+
+
+class Array:
+    """cupy.ndarray: no NumPy array, so that nothing passes for one."""
+
+    device = types.SimpleNamespace(id=0)
+
+    def __init__(self, shape, dtype, memptr=None, strides=None):
+        self.shape, self.dtype = tuple(shape), np.dtype(dtype)
+        self.size, self.ndim = int(np.prod(self.shape)), len(self.shape)
+        self.itemsize, self.nbytes = self.dtype.itemsize, self.size * self.dtype.itemsize
+        self.data = memptr or MemoryPointer(Memory(max(1, self.nbytes)), 0)
+        inner = np.empty(self.shape, self.dtype).strides
+        self.strides = tuple(strides) if strides is not None else inner
+
+    def get(self):
+        """Its values as they are in memory now."""
+        interface = {"shape": self.shape, "typestr": self.dtype.str, "data": (self.data.ptr, False), "version": 3}
+        interface["strides"] = self.strides
+        return np.asarray(types.SimpleNamespace(__array_interface__=interface, keep=self)).copy()
+
+    def astype(self, dtype):
+        return on_gpu(self.get().astype(dtype))
+
+    def clip(self, low, high):
+        return on_gpu(self.get().clip(low, high))
+
+    def __dlpack_device__(self):
+        return (2, 0)
+
+    def __array__(self, *_):
+        raise TypeError("Implicit conversion to a NumPy array is not allowed")
+
+
+def on_gpu(values):
+    values = np.ascontiguousarray(values)
+    array = Array(values.shape, values.dtype)
+    ctypes.memmove(array.data.ptr, values.ctypes.data, values.nbytes)
+    return array
+
+
+class Stream:
+    def __init__(self, null=False, non_blocking=False, log=None):
+        self.ptr, self.queue, self.captured = 0 if null else SPECIAL + len(FakeCupy.streams), [], None
+        FakeCupy.streams[self.ptr] = self
+
+    def add(self, what):
+        (self.queue if self.captured is None else self.captured).append(what)
+
+    def drain(self, count=None):
+        todo, self.queue = self.queue[:count], self.queue[count:] if count is not None else []
+        for what in todo:
+            what()
+
+    def synchronize(self):
+        FakeCupy.log.append("synchronize")
+        self.drain()
+
+    def begin_capture(self):
+        self.captured = []
+
+    def end_capture(self):
+        found, self.captured = self.captured, None
+        FakeCupy.log.append(f"capture {len(found)}")
+        return types.SimpleNamespace(launch=lambda stream: self._launched(found, stream))
+
+    def _launched(self, found, stream):
+        FakeCupy.log.append("graph")
+        stream.queue += found
+
+    def wait_event(self, event):
+        FakeCupy.log.append("stream waits")
+
+
+class Event:
+    def __init__(self, disable_timing=False):
+        self.passed = True
+
+    def record(self, stream):
+        FakeCupy.log.append("event")
+        self.passed, self.stream = False, stream
+        stream.add(self._pass)
+
+    def _pass(self):
+        self.passed = True
+
+    def synchronize(self):
+        FakeCupy.log.append("wait for event")
+        while not self.passed:
+            self.stream.drain(1)
+
+
+class Module:
+    def load(self, code):
+        self.text = emulator.load(code.decode())
+
+    def get_function(self, name):
+        found = types.SimpleNamespace(ptr=SPECIAL + len(FakeCupy.functions))
+        FakeCupy.functions[found.ptr] = self.text, name
+        return found
+
+
+class FakeCupy:
+    """What device_cupy asks of the module cupy. ``log`` tells what was asked, ``free`` is the room there is."""
+
+    log: ClassVar[list] = []
+    streams: ClassVar[dict] = {}
+    functions: ClassVar[dict] = {}
+    grids: ClassVar[list] = []
+    free = 1 << 34
+    ndarray = Array
+    on_gpu = staticmethod(on_gpu)
+    Error = FakeRuntimeError
+    __version__ = "14.0.0"
+
+    def __init__(self):
+        FakeCupy.log, FakeCupy.grids, FakeCupy.free = [], [], 1 << 34
+        FakeCupy.streams, FakeCupy.functions = {}, {}
+        runtime = types.SimpleNamespace(
+            CUDARuntimeError=FakeRuntimeError,
+            cudaDevAttrMultiProcessorCount=16,
+            cudaDevAttrMaxSharedMemoryPerBlockOptin=97,
+            memcpyHostToDevice="upload",
+            memcpyDeviceToHost="download",
+            memcpyDeviceToDevice="move",
+            getDeviceCount=lambda: 1,
+            getDevice=lambda: 0,
+            memGetInfo=lambda: (FakeCupy.free, 1 << 35),
+            deviceGetAttribute=lambda attribute, device: {16: 3, 97: 99_000}[attribute],
+            memsetAsync=lambda p, value, n, s: self.streams[s].add(lambda: ctypes.memset(p, value, n)),
+            memcpyAsync=self.copy,
+        )
+        driver = types.SimpleNamespace(
+            CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES=8,
+            funcSetAttribute=lambda f, attribute, value: self.log.append(f"dynamic {value}"),
+            occupancyMaxActiveBlocksPerMultiprocessor=lambda f, block, dynamic: 2,
+            launchKernel=lambda *given: self.launch(False, *given[:-1]),
+            launchCooperativeKernel=lambda *given: self.launch(True, *given),
+        )
+        nvrtc = types.SimpleNamespace(
+            NVRTCError=FakeRuntimeError,
+            getVersion=lambda: (13, 0),
+            getSupportedArchs=lambda: (80, 90),
+            createProgram=lambda text, name, headers, names: text,
+            compileProgram=lambda program, flags: self.log.append("compile"),
+            getCUBIN=lambda program: program.encode(),
+            destroyProgram=lambda program: None,
+        )
+        self.cuda = types.SimpleNamespace(
+            runtime=runtime,
+            driver=driver,
+            nvrtc=nvrtc,
+            Memory=Memory,
+            MemoryPointer=MemoryPointer,
+            Stream=Stream,
+            Event=Event,
+            Module=Module,
+            Device=lambda number: types.SimpleNamespace(compute_capability="90"),
+            alloc_pinned_memory=lambda size: np.zeros(size, np.uint8),
+            get_current_stream=lambda: self.current,
+            get_elapsed_time=lambda a, b: 1.0,
+        )
+        self.current = Stream(null=True)
+
+    @staticmethod
+    def ascontiguousarray(array):
+        return array
+
+    @staticmethod
+    def from_dlpack(value):
+        return value.array
+
+    @staticmethod
+    def get_default_memory_pool():
+        return types.SimpleNamespace(free_all_blocks=lambda: None)
+
+    def copy(self, to, source, n, kind, stream):
+        self.log.append(kind)
+        self.streams[stream].add(lambda: ctypes.memmove(to, source, n))
+        if kind == "download":
+            self.streams[stream].drain()
+
+    def launch(self, cooperative, f, grid, gy, gz, block, by, bz, dynamic, stream, parameters):
+        text, name = self.functions[f]
+        FakeCupy.grids.append(grid)
+        pointers = ctypes.cast(parameters, ctypes.POINTER(ctypes.c_void_p))
+        given = [ctypes.string_at(pointers[i], n) for i, n in enumerate(text._sizes[name])]
+        run = lambda: text.launch(name, grid, given, dynamic=dynamic, cooperative=cooperative)  # noqa: E731
+        self.streams[stream].add(run)
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """A CuPy that plays a GPU, in the place of the real one; nvmath is missing."""
+    fake = FakeCupy()
+    monkeypatch.setitem(sys.modules, "cupy", fake)
+    monkeypatch.setitem(sys.modules, "nvmath", None)
+    device_cupy.gpu.cache_clear()
+    yield fake
+    device_cupy.gpu.cache_clear()

@@ -1,0 +1,194 @@
+"""What needs a GPU: CuPy, NVRTC, CUDA graphs and cuBLAS as they are. Run them all with ``pytest -m gpu``.
+
+The same text runs in the emulator in test_backend_cuda.py and in the conformance tests, which take the GPU as well.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+
+import numpy as np
+import pytest
+
+import graphnet as gn
+from graphnet.backend_cuda import CudaBackend
+from graphnet.cli.lookup import find_model, model_names
+from graphnet.compiler.cuda import Gemm, Options
+from graphnet.device_cupy import gpu
+from graphnet.device_emulated import EmulatedDevice
+from graphnet.lazy import Loss
+from graphnet.train import Run
+
+pytestmark = pytest.mark.gpu
+
+
+@gn.model
+def small(x, classes=3, hidden=8):
+    x = gn.layers.dropout(gn.tanh(gn.layers.dense(x, hidden)), 0.2)
+    return gn.layers.dense(x, classes)
+
+
+def compiled(device="cuda", backend="auto", shape=(6, 4), **options):
+    optimizer, loss = gn.optim.Adam(lr=0.05, clip_norm=1.0), gn.losses.softmax_cross_entropy
+    return gn.compile(small, gn.spec(shape), loss=loss, optimizer=optimizer, device=device, backend=backend, **options)
+
+
+@pytest.fixture(scope="module")
+def data():
+    chosen = np.random.default_rng(0)
+    return chosen.normal(size=(6, 4)).astype("float32"), chosen.integers(0, 3, 6)
+
+
+def params(net):
+    return {name: net.backend.read(value).copy() for name, value in net.params.items()}
+
+
+def test_losses_parameters_and_masks_are_those_of_the_numpy_backend(data):
+    cuda, reference = compiled(), compiled("cpu", "numpy")
+    losses = [cuda.step(*data) for _ in range(20)]
+    assert isinstance(losses[-1], Loss)
+    np.testing.assert_allclose([float(x) for x in losses], [reference.step(*data) for _ in range(20)], rtol=1e-4)
+    for name, value in reference.params.items():
+        np.testing.assert_allclose(params(cuda)[name], value, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(cuda(data[0]), reference(data[0]), rtol=1e-3, atol=1e-4)
+
+
+def test_the_gpu_gives_the_bits_of_the_emulator(data):
+    """graphnet's own kernels have an order of sums that no grid changes, and maths of IEEE operations only."""
+    nets = [compiled(backend=CudaBackend(device, library=False)) for device in (gpu(), EmulatedDevice())]
+    losses = [[float(net.step(*data)) for _ in range(10)] for net in nets]
+    assert losses[0] == losses[1]
+    for name, value in params(nets[1]).items():
+        np.testing.assert_array_equal(params(nets[0])[name], value, err_msg=name)
+
+
+@pytest.mark.parametrize("options", [Options(together=True), Options(unroll=1000), Options(apart=True)])
+def test_how_a_plan_is_cut_into_kernels_changes_no_bit(data, options):
+    nets = [compiled(backend=CudaBackend(gpu(), options=o)) for o in (None, options)]
+    assert [float(nets[0].step(*data)) for _ in range(5)] == [float(nets[1].step(*data)) for _ in range(5)]
+
+
+@pytest.mark.parametrize("name", model_names())
+def test_the_five_models_train_as_on_the_cpu(name):
+    found = []
+    for device, backend in (("cuda", "auto"), ("cpu", "numpy")):
+        model, rows = find_model(name).with_data(None, None)
+        run = Run(model.function, model.recipe, rows, device=device, backend=backend)
+        batches = itertools.chain.from_iterable(run.batches(epoch) for epoch in itertools.count(1))
+        found.append([float(run.net.step(x, y)) for x, y in itertools.islice(batches, 5)])
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-4)
+
+
+def test_arrays_on_the_gpu_are_read_where_they_lie_and_changes_to_them_are_seen(data):
+    import cupy
+
+    net, other = compiled(), compiled()
+    x, y = cupy.asarray(data[0]), cupy.asarray(data[1].astype("int32"))
+    for i in range(6):  # copied, captured, then launched
+        x[...] = cupy.asarray(data[0] + i)
+        assert float(net.step(x, y)) == float(other.step(data[0] + np.float32(i), data[1]))
+    result = net(x)
+    assert isinstance(result, cupy.ndarray)
+    np.testing.assert_array_equal(cupy.asnumpy(result), net(cupy.asnumpy(x)))
+    assert float(net.step(x, cupy.asarray(data[1]))) > 0  # labels of 64 bits are narrowed there
+
+
+def test_tensors_of_pytorch_come_in_and_go_out_by_dlpack(data):
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("this PyTorch has no CUDA")
+    net, other = compiled(), compiled()
+    x, y = torch.tensor(data[0], device="cuda"), torch.tensor(data[1], device="cuda")
+    for _ in range(4):
+        assert float(net.step(x, y)) == float(other.step(*data))
+    back = torch.from_dlpack(net(x))
+    np.testing.assert_array_equal(back.cpu().numpy(), net(data[0]))
+
+
+def test_steps_on_a_stream_of_the_users_own_wait_for_it(data):
+    import cupy
+
+    net, other = compiled(), compiled()
+    with cupy.cuda.Stream(non_blocking=True):
+        for i in range(20):
+            x = cupy.full((6, 4), i, "float32") * 0.01
+            loss = net.step(x, cupy.asarray(data[1].astype("int32")))
+            assert float(loss) == float(other.step(np.full((6, 4), i, "float32") * np.float32(0.01), data[1]))
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-5), ("tf32", 2e-3), ("bf16", 2e-2)])
+def test_large_products_are_those_of_cublas_in_the_precision_asked_for(precision, tolerance):
+    if not gpu().library:
+        pytest.skip("nvmath or cuBLAS is missing")
+
+    @gn.model
+    def product(x):
+        return gn.matmul(x, gn.param("w", (1024, 1024), init=gn.init.normal(std=1.0)))
+
+    net = gn.compile(product, gn.spec((1024, 1024)), device="cuda", precision=precision)
+    assert any(isinstance(launch, Gemm) for launch in net.backend.emit(net.plan).parts[""])
+    x = np.random.default_rng(0).normal(size=(1024, 1024)).astype("float32")
+    expected = x.astype("float64") @ params(net)["product/w"].astype("float64")
+    error = np.abs(net(x) - expected).max() / np.abs(expected).max()
+    assert error < tolerance
+    assert precision == "float32" or error > 1e-6, "tensor cores would have rounded"
+    np.testing.assert_array_equal(net(x), net(x))
+
+
+def test_a_bad_label_stops_the_step_and_the_next_goes_on(data):
+    net = compiled()
+    net.step(*data)
+    before = params(net)
+    good, bad = net.loss(*data), net.step(data[0], data[1] + 5)
+    with pytest.raises(gn.DataError, match="out of range for 3 rows"):
+        float(bad)
+    for name, value in params(net).items():
+        np.testing.assert_array_equal(value, before[name])
+    assert net.loss(*data) == good
+    assert np.isfinite(net.step(*data))
+
+
+def test_many_steps_without_a_look_at_a_loss_leave_all_losses_right(data):
+    """More than the device's ring of 1024 holds."""
+    net, other = compiled(), compiled()
+    losses = [net.step(*data) for _ in range(1500)]
+    expected = [float(other.step(*data)) for _ in range(1500)]
+    assert [float(loss) for loss in losses] == expected
+
+
+def test_an_epoch_on_the_device_is_the_same_steps_as_on_the_emulated_one():
+    chosen = np.random.default_rng(0)
+    x, y = chosen.normal(size=(1003, 4)).astype("float32"), chosen.integers(0, 3, 1003)
+    nets = [compiled(backend=CudaBackend(device, library=False)) for device in (gpu(), EmulatedDevice())]
+    for net in nets:
+        net.fit(gn.data.on_device(x, y), epochs=2, verbose=False)
+    for name, value in params(nets[1]).items():
+        np.testing.assert_array_equal(params(nets[0])[name], value, err_msg=name)
+
+
+def test_phases_saving_copying_and_profiling_work_there(data, tmp_path):
+    net, whole = compiled(), compiled()
+    for _ in range(3):
+        net.forward(data[0])
+        net.backward(data[1])
+        net.update()
+        whole.step(*data)
+    for name, value in params(whole).items():
+        np.testing.assert_allclose(params(net)[name], value, rtol=1e-5, atol=1e-7)
+    whole.save(tmp_path / "n.gnet")
+    again = gn.load(tmp_path / "n.gnet", device="cuda")
+    twin = copy.deepcopy(whole)
+    loss = float(whole.step(*data))
+    assert again.step(*data) == loss
+    assert twin.step(*data) == loss
+    profile = whole.profile(*data, repeats=3)
+    assert profile.total > 0
+    whole.params["small/dense_1/b"] = np.ones(8)
+    np.testing.assert_array_equal(params(whole)["small/dense_1/b"], np.ones(8, "float32"))
+
+
+def test_a_plan_that_does_not_fit_is_refused_in_one_line():
+    rows = gpu().room()[1] // 16
+    with pytest.raises(gn.BackendError, match="B are free: use a smaller batch"):
+        gn.compile(lambda x: gn.tanh(gn.exp(x)), gn.spec((rows, 8)), device="cuda")

@@ -1,0 +1,196 @@
+"""The GPU's side by a CuPy that only plays one: what is asked of the device, in which order, and when it is waited for.
+
+See conftest.py. What CUDA itself makes of the calls is for test_backend_cuda_gpu.py.
+"""
+
+from __future__ import annotations
+
+import types
+
+import numpy as np
+import pytest
+
+import graphnet as gn
+from graphnet import device_cupy
+from graphnet.backend_cuda import CudaBackend
+from graphnet.compiler.ir import Type
+from graphnet.device import Call
+from graphnet.device_emulated import EmulatedDevice
+from graphnet.kernels.c import toolchain
+from graphnet.kernels.cuda.prelude import HEADER
+from graphnet.lazy import Loss
+
+pytestmark = pytest.mark.skipif(toolchain.find() is None, reason="the emulator needs a C++ compiler")
+
+
+@gn.model
+def small(x):
+    return gn.layers.dense(gn.layers.dropout(gn.tanh(gn.layers.dense(x, 8)), 0.2), 3)
+
+
+def compiled(backend="auto"):
+    optimizer = gn.optim.Adam(lr=0.05)
+    loss = gn.losses.softmax_cross_entropy
+    return gn.compile(small, gn.spec((6, 4)), loss=loss, optimizer=optimizer, device="cuda", backend=backend)
+
+
+def batches(count):
+    chosen = np.random.default_rng(0)
+    return [(chosen.normal(size=(6, 4)).astype("float32"), chosen.integers(0, 3, 6)) for _ in range(count)]
+
+
+def host(array):
+    return np.asarray(array.get())
+
+
+def test_steps_give_what_the_emulated_device_gives_though_arguments_change_while_they_wait(gpu):
+    net, other = compiled(), compiled(CudaBackend(EmulatedDevice(library=False)))
+    losses, expected = [], []
+    for x, y in batches(7):
+        expected.append(float(other.step(x, y)))
+        losses.append(net.step(x, y))
+        x[:], y[:] = 1e9, 99  # the device may not have read them yet
+    assert [float(loss) for loss in losses] == expected
+    for name, value in other.params.items():
+        np.testing.assert_array_equal(host(net.params[name]), value)
+    x = batches(1)[0][0]
+    np.testing.assert_array_equal(net(x), other(x))
+    assert net.loss(*batches(1)[0]) == other.loss(*batches(1)[0])
+
+
+def test_a_step_is_a_copy_and_a_graph_and_waits_for_the_step_before_the_last_alone(gpu):
+    net = compiled()
+    x, y = batches(1)[0]
+    net.step(x, y)
+    net.step(x, y)
+    gpu.log.clear()
+    losses = [net.step(x, y) for _ in range(3)]
+    step = ["upload", "graph", "event"]
+    assert gpu.log == [*step, "wait for event", *step, "wait for event", *step]
+    gpu.log.clear()
+    assert isinstance(losses[0], Loss)
+    assert losses[2] != losses[0]
+    assert gpu.log == ["download", "synchronize"]  # all three at once
+
+
+def test_a_new_learning_rate_is_one_small_copy_and_the_graph_stays(gpu):
+    net = compiled()
+    x, y = batches(1)[0]
+    net.step(x, y)
+    net.step(x, y)
+    net.optimizer.lr = 0.01
+    gpu.log.clear()
+    net.step(x, y)
+    assert gpu.log == ["upload", "upload", "graph", "event"]
+
+
+def test_arrays_on_the_gpu_are_copied_there_once_and_then_read_where_they_lie(gpu):
+    net, other = compiled(), compiled()
+    x, y = batches(1)[0]
+    there = gpu.on_gpu(x), gpu.on_gpu(y.astype("int32"))
+    losses, found = [net.step(x, y)], []
+    for _ in range(4):
+        gpu.log.clear()
+        losses.append(net.step(*there))
+        found.append([w.split()[0] for w in gpu.log if "event" not in w])
+    assert found == [["move", "move", "graph"], ["capture", "graph"], ["graph"], ["graph"]]
+    assert [float(loss) for loss in losses] == [float(other.step(x, y)) for _ in losses]
+
+
+def test_a_slice_of_a_parameter_or_at_an_odd_address_is_copied_every_time(gpu):
+    net = compiled()
+    x, y = batches(1)[0]
+    net.step(x, y)
+    memory = gpu.on_gpu(np.zeros(6 * 4 * 4 + 64, np.uint8))
+    odd = gpu.ndarray((6, 4), "float32", memory.data + 4)
+    for _ in range(3):
+        gpu.log.clear()
+        net.step(odd, y)
+        assert "move" in gpu.log
+        assert not any(w.startswith("capture") for w in gpu.log)
+
+
+def test_at_most_eight_places_get_graphs_of_their_own(gpu):
+    net = compiled()
+    x, y = batches(1)[0]
+    net.step(x, y)
+    places = [(gpu.on_gpu(x), gpu.on_gpu(y.astype("int32"))) for _ in range(10)]
+    gpu.log.clear()
+    for _ in range(3):
+        for place in places:
+            net.step(*place)
+    assert sum(w.startswith("capture") for w in gpu.log) == 8
+
+
+def test_results_are_on_the_gpu_where_an_argument_is_and_streams_wait_for_each_other(gpu):
+    net = compiled()
+    x, _ = batches(1)[0]
+    expected = net(x)
+    assert isinstance(expected, np.ndarray)
+    there = types.SimpleNamespace(array=gpu.on_gpu(x), shape=x.shape, __dlpack_device__=lambda: (2, 0))
+    for value in (gpu.on_gpu(x), there):
+        found = net(value)
+        assert isinstance(found, gpu.ndarray)
+        assert found.data.ptr != net._last["infer"].outputs[0].data.ptr
+        net.backend.device.synchronize()
+        np.testing.assert_array_equal(host(found), expected)
+    gpu.current = gpu.cuda.Stream()
+    gpu.log.clear()
+    net(gpu.on_gpu(x))
+    assert gpu.log.count("stream waits") >= 2
+
+
+def test_labels_of_64_bits_on_the_gpu_are_narrowed_there(gpu):
+    net, other = compiled(), compiled()
+    x, y = batches(1)[0]
+    for _ in range(3):
+        assert float(net.step(gpu.on_gpu(x), gpu.on_gpu(y.astype("int64")))) == float(other.step(x, y))
+    with pytest.raises(gn.DataError, match="index 2147483647 is out of range"):
+        float(net.step(gpu.on_gpu(x), gpu.on_gpu(y.astype("int64") + (1 << 40))))
+
+
+def test_a_bad_label_is_told_when_the_loss_is_read(gpu):
+    net = compiled()
+    x, y = batches(1)[0]
+    net.step(x, y)
+    good, bad = net.step(x, y), net.step(x, y + 7)
+    with pytest.raises(gn.DataError, match="out of range for 3 rows"):
+        float(bad)
+    assert float(good) > 0
+    assert np.isfinite(net.step(x, y))
+
+
+def test_a_cooperative_kernel_gets_as_many_blocks_as_the_gpu_holds(gpu):
+    device = device_cupy.gpu()
+    signature = 'extern "C" __global__ void __launch_bounds__(256)'
+    text = f"{HEADER}\n{signature} fill(int *x, int k) {{ x[blockIdx.x] = k; }}\n"
+    out = device.allocate(Type((99,), "int32"))
+    arguments = (device.address(out).to_bytes(8, "little"), (5).to_bytes(4, "little"))
+    module = device.load(text)
+    device.capture([Call(module, "fill", 99, arguments, 0, together) for together in (True, False)])
+    assert gpu.grids == [6, 99]
+    with pytest.raises(gn.BackendError, match=r"fill needs 120,000 B of shared memory .* has 99,000"):
+        device.capture([Call(module, "fill", 1, arguments, 120_000)])
+
+
+def test_memory_that_cannot_be_had_is_one_line(gpu, monkeypatch):
+    net = compiled()
+    type(gpu).free = 100
+    with pytest.raises(gn.BackendError, match=r"small:inference needs .* 100 of 34,359,738,368 B are free"):
+        net(batches(1)[0][0])
+    monkeypatch.setattr(gpu.cuda, "Memory", lambda n: (_ for _ in ()).throw(gpu.Error("out of memory")))
+    with pytest.raises(gn.BackendError, match=r"4,000 B of GPU memory cannot be had"):
+        device_cupy.CupyDevice(gpu).allocate(Type((1000,), "float32"))
+
+
+def test_profiles_are_measured_by_events(gpu):
+    profile = compiled().profile(*batches(1)[0], repeats=2)
+    assert all(seconds >= 1e-3 for _, seconds in profile)
+
+
+def test_an_argument_on_a_gpu_is_refused_by_a_net_on_the_cpu(gpu):
+    net = gn.compile(small, gn.spec((6, 4)), backend="numpy")
+    with pytest.raises(
+        gn.DTypeError, match="is a Array on a GPU, the net is on the CPU: compile it with device='cuda'"
+    ):
+        net(gpu.on_gpu(batches(1)[0][0]))
