@@ -96,7 +96,7 @@ FOLDERS = (Path(module.__file__ or "").parent for module in (c, ops, printers, e
 WRITERS = sources(*FOLDERS)
 """The code that writes C text and the expressions in it, by its files as they were when it was loaded."""
 
-MISSING = "install gcc or clang, or pip install 'graphnet[cc]'"
+MISSING = "install gcc or clang, or pip install ziglang"
 
 
 def compiler_or_none() -> Compiler | None:

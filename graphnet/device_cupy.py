@@ -38,7 +38,7 @@ SMALL = 256
 """Bytes up to which a value is written through a ring of pinned memory, without waiting for the device."""
 PLACES = 256
 
-INSTALL = "pip install 'graphnet[cuda]' (CUDA 13) or 'graphnet[cuda12]'"
+INSTALL = "pip install cupy-cuda13x nvmath-python (CUDA 12: cupy-cuda12x)"
 
 
 def cupy_or_error() -> Any:

@@ -56,6 +56,7 @@ def _on_device(net: Net, data: OnDevice, batch: int, count: int, words: np.ndarr
         feeds = data.feeds.setdefault(net, {})
         if batch not in feeds:
             feeds[batch] = _feed(net, data, batch)
+        net._settle()  # a plan that was stopped stops the others, too
         net._load_hyper()
         net._phases = None
         feeds[batch].begin(words)

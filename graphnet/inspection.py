@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from graphnet.atomic import write_atomically
 from graphnet.compiler import printers
+from graphnet.compiler.cuda import cuda_target, emit
 from graphnet.compiler.errors import BackendError, PlanError
 from graphnet.compiler.schedule import Plan, Step
 from graphnet.tensor import user_where
@@ -60,9 +62,19 @@ DUMPS: dict[str, Callable[[Any], str]] = {
     ".graphml": lambda net: printers.export.to_graphml(net.plan),
     ".html": lambda net: printers.html.html(net.plan, net.program.name, net.summary()),
     ".c": lambda net: text_of(net, "c", "C", "backend='c'"),
-    ".cu": lambda net: text_of(net, "cuda", "CUDA", "device='cuda' (backend='emulated' needs no GPU)"),
+    ".cu": lambda net: cuda_text(net),
 }
 LATER = {".onnx": "the ONNX exporter"}
+
+
+def cuda_text(net: Net) -> str:
+    """The main plan's CUDA text, lowered for a GPU if the net runs elsewhere."""
+    if net.backend.target.name == "cuda":
+        return net.source()
+    target = cuda_target()
+    info = net.plans[0]
+    _, plan, _ = net._compiled(info.mode, info.inputs, info.target, SimpleNamespace(target=target))
+    return emit(plan, target).text
 
 
 def text_of(net: Net, target: str, language: str, remedy: str) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from graphnet import tree
 from graphnet.arrays import Arrays
 from graphnet.backend import Backend
-from graphnet.compiler.errors import CompileError, DTypeError, PlanError
+from graphnet.compiler.errors import CompileError, DataError, DTypeError, PlanError
 from graphnet.compiler.ir import Type
 from graphnet.files import Saving
 from graphnet.fit import History, evaluate, fit
@@ -197,6 +197,7 @@ class Net(Planner, Inspection, Saving):
 
     def _execute(self, mode: str, args: tuple[Any, ...], with_target: bool) -> Bound:
         """Run a whole plan for these arguments, converted and copied in."""
+        self._settle()  # a plan that was stopped stops the others, too
         bound = self._last[mode] = self._prepare(mode, args, with_target)
         if mode == "step":
             self._load_hyper()  # again: a new plan may have brought new hyperparameters
@@ -211,9 +212,15 @@ class Net(Planner, Inspection, Saving):
         self.backend.write(counter, self.backend.read(counter) + np.uint64(1))
 
     def _settle(self) -> None:
-        """Wait for calls that did not, and raise what went wrong in them."""
+        """Wait for calls that did not, and raise what went wrong in them: once, whichever plans it stopped."""
+        first = None
         for bound in self._bound.values():
-            bound.run.check()
+            try:
+                bound.run.check()
+            except DataError as error:
+                first = first or error
+        if first is not None:
+            raise first
 
     def _optimizer(self) -> Optimizer:
         if self.optimizer is None:

@@ -118,6 +118,7 @@ def devices() -> Iterator[str]:
         first, others = one_line(error), [installed()]
     yield f"cuda: {first}"
     yield from (f"      {line}" for line in others)
+    yield f"      backends {', '.join(DEVICES['cuda'])} (emulated runs the CUDA text on the CPU)"
     yield f"nvcc: {shutil.which('nvcc') or 'not found'}"
 
 

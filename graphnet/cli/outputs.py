@@ -98,7 +98,7 @@ class TensorBoard:
         try:
             module = importlib.import_module("tensorboardX")
         except ImportError:
-            raise BackendError("--log-dir needs tensorboardX: pip install 'graphnet[tensorboard]'") from None
+            raise BackendError("--log-dir needs tensorboardX: pip install tensorboardX") from None
         try:
             self.writer = module.SummaryWriter(logdir=folder)
         except OSError as error:

@@ -23,7 +23,7 @@ from graphnet.kernels.c import cache
 from graphnet.kernels.c.cache import ToolchainError as ToolchainError
 from graphnet.kernels.c.prelude import FLAGS, GCC_FLAGS, HEADER
 
-REMEDY = "install gcc or clang, or pip install 'graphnet[cc]'"
+REMEDY = "install gcc or clang, or pip install ziglang"
 """What to do where no compiler was found."""
 
 FORMAT = "1"

@@ -146,7 +146,7 @@ def test_log_dir_without_tensorboard_is_one_line(
     """Where tensorboardX is missing, the line says how to install it."""
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     line = refused(capsys, "train", "softmax", "--quiet", "--log-dir", str(tmp_path))
-    assert line == "graphnet: --log-dir needs tensorboardX: pip install 'graphnet[tensorboard]'"
+    assert line == "graphnet: --log-dir needs tensorboardX: pip install tensorboardX"
 
 
 RESUMED = {
