@@ -10,6 +10,7 @@ Loop      steps run ``length`` times  Branch  one of two step lists, by a predic
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -301,6 +302,12 @@ class Plan:
     def phase(self, name: str) -> tuple[Step, ...]:
         """The steps of one phase: forward, backward or update."""
         return tuple(s for s in self.steps if s.phase == name)
+
+
+def phases_apart(plan: Plan) -> tuple[str, ...]:
+    """The phases that are parts of their own besides "", which is everything: those of a plan run by phases."""
+    changes = sum(a.phase != b.phase for a, b in itertools.pairwise(plan.steps))
+    return plan.phases if len(plan.phases) > 1 and changes == len(plan.phases) - 1 else ()
 
 
 def slot(array: Array, loop: int, length: int, reverse: bool) -> Array:

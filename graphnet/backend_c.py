@@ -15,9 +15,9 @@ import numpy as np
 
 from graphnet.compiler import c, ops, printers
 from graphnet.compiler import text as compiler_text
-from graphnet.compiler.c import LEAST_WORK, Memory, Source, c_target, emit, identity, phases_apart
+from graphnet.compiler.c import LEAST_WORK, Memory, Source, c_target, emit, identity
 from graphnet.compiler.errors import BackendError
-from graphnet.compiler.schedule import Leaf, Plan, Step, flat
+from graphnet.compiler.schedule import Leaf, Plan, Step, flat, phases_apart
 from graphnet.kernels import text as kernels_text
 from graphnet.kernels.c import entry, threads
 from graphnet.kernels.c.cache import ToolchainError, sources

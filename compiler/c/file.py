@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from graphnet.compiler.c.run import BranchOf, Call, LoopOf, Node, Runner, items_
 from graphnet.compiler.c.steps import Function, Steps
 from graphnet.compiler.printers.schedule import Writer
 from graphnet.compiler.printers.text import clean, count, plural
-from graphnet.compiler.schedule import Branch, Loop, Plan, Step, Storage, flat
+from graphnet.compiler.schedule import Branch, Loop, Plan, Step, Storage, flat, phases_apart
 from graphnet.compiler.text.hazards import Choice, Piece, Repeat, access
 from graphnet.compiler.text.memory import Memory, constant_text
 from graphnet.compiler.text.programs import block_comment
@@ -48,12 +47,6 @@ def emit(plan: Plan, threads: int = 1, timed: bool = False, least_work: float = 
     runs = file.runs(timed)
     whole = file.assemble(file.functions, runs)
     return Source(whole, tuple(file.memory.table), file.threads, file.pieces(whole, runs))
-
-
-def phases_apart(plan: Plan) -> tuple[str, ...]:
-    """The phases that are parts of their own, after part 0, which is everything: those of a plan run by phases."""
-    changes = sum(a.phase != b.phase for a, b in itertools.pairwise(plan.steps))
-    return plan.phases if len(plan.phases) > 1 and changes == len(plan.phases) - 1 else ()
 
 
 def identity(plan: Plan, threads: int, least_work: float) -> str:
@@ -164,9 +157,9 @@ class _File:
         if self.threads > 1:
             lines.append("/* where the share of thread t begins */")
             lines.append("#define CUT(units, t) ((long)(units) * (t) / THREADS)")
-        table = [f" *   H[{i}] {s.kind} {_safe(s.name)}, {count(s.nbytes)} B" for i, s in enumerate(self.memory.table)]
-        entries = "\n".join(["/* memory that outlives a call:", *table, " */"]) if table else ""
-        return "\n".join([*lines, NET.replace("ENTRIES", str(max(1, len(table)))), entries])
+        return "\n".join(
+            [*lines, NET.replace("ENTRIES", str(max(1, len(self.memory.table)))), self.memory.table_comment()]
+        )
 
 
 HIDDEN = '__attribute__((visibility("hidden"))) '
@@ -179,10 +172,6 @@ def _work(functions: Sequence[Function]) -> int:
     """A measure of what a compiler has to do: characters of functions, and of helpers once, which are simpler."""
     code = [f.text.partition("*/")[2] for f in functions]
     return sum(map(len, code)) + sum(map(len, {h for f in functions for h in f.helpers})) * 2 // 5
-
-
-def _safe(name: str) -> str:
-    return clean(name).replace("*/", "* /").replace("/*", "/ *")
 
 
 NET = """

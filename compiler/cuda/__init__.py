@@ -1,6 +1,6 @@
 """Plans as CUDA files: kernels for the steps of a schedule, and the launches that run them."""
 
-from graphnet.compiler.cuda.file import Options, emit, phases_apart
+from graphnet.compiler.cuda.file import Options, emit
 from graphnet.compiler.cuda.source import BY_VALUE, NOTES, RING, Gemm, Launch, Matrix, Source
 from graphnet.compiler.cuda.target import cuda_target
 
@@ -15,5 +15,4 @@ __all__ = [
     "Source",
     "cuda_target",
     "emit",
-    "phases_apart",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ from graphnet.compiler.cuda.stages import BranchOf, Library, LoopOf, Node
 from graphnet.compiler.cuda.steps import ALL_FAILING, Function, Steps
 from graphnet.compiler.printers.schedule import Writer
 from graphnet.compiler.printers.text import clean, count, plural
-from graphnet.compiler.schedule import Branch, Kernel, Loop, Plan, Step, flat
+from graphnet.compiler.schedule import Branch, Kernel, Loop, Plan, Step, flat, phases_apart
 from graphnet.compiler.target import Target
 from graphnet.compiler.text.hazards import Access, Piece, access
 from graphnet.compiler.text.memory import Memory, constant_text
@@ -40,12 +39,6 @@ class Options:
     together: bool = False
     unroll: int = 0
     apart: bool = False
-
-
-def phases_apart(plan: Plan) -> tuple[str, ...]:
-    """The phases that are parts of their own besides "", which is everything: those of a plan run by phases."""
-    changes = sum(a.phase != b.phase for a, b in itertools.pairwise(plan.steps))
-    return plan.phases if len(plan.phases) > 1 and changes == len(plan.phases) - 1 else ()
 
 
 def emit(plan: Plan, target: Target, options: Options | None = None) -> Source:
@@ -171,10 +164,9 @@ class _File:
         )
 
     def _net(self) -> str:
-        table = [f" *   H[{i}] {s.kind} {_safe(s.name)}, {count(s.nbytes)} B" for i, s in enumerate(self.memory.table)]
-        entries = "\n".join(["/* memory that outlives a call:", *table, " */"]) if table else ""
+        table = self.memory.table
         homes = "char *const *H;" if len(table) > BY_VALUE else f"char *H[{max(1, len(table))}];"
-        return NET.replace("HOMES", homes) + entries
+        return NET.replace("HOMES", homes) + self.memory.table_comment()
 
 
 def _called(functions: Sequence[Function], kernels: Sequence[str]) -> list[Function]:
@@ -203,10 +195,6 @@ def _unguarded(node: Node) -> Node:
         sides = (tuple(map(_unguarded, node.sides[0])), tuple(map(_unguarded, node.sides[1])))
         return BranchOf(node.branch, node.predicate, node.reads, sides)
     return node
-
-
-def _safe(name: str) -> str:
-    return clean(name).replace("*/", "* /").replace("/*", "/ *")
 
 
 NET = """

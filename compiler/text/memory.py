@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from graphnet.compiler.ir import ITEMSIZE
+from graphnet.compiler.printers.text import clean, count
 from graphnet.compiler.schedule import Array, Branch, Loop, Plan, Step, Storage, flat
 from graphnet.kernels.text.view import CTYPES, View
 
@@ -59,6 +60,14 @@ class Memory:
                 self.table.append(s)
         self._index = {s.id: i for i, s in enumerate(self.table)}
         self._inline = {s.id for s, _ in self.constants}
+
+    def table_comment(self) -> str:
+        """What the entries of the table are, as a comment that no name can end; empty without any."""
+        if not self.table:
+            return ""
+        names = [clean(s.name).replace("*/", "* /").replace("/*", "/ *") for s in self.table]
+        facts = (f"{s.kind} {name}, {count(s.nbytes)} B" for s, name in zip(self.table, names, strict=True))
+        return "\n".join(["/* memory that outlives a call:", *(f" *   H[{i}] {f}" for i, f in enumerate(facts)), " */"])
 
     def storage(self, array: Array) -> Storage:
         return self._storages[array.storage]
