@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import TypeGuard
 
 from graphnet.compiler.merging import Use, place, placed, readers, use
+from graphnet.compiler.program import overlaps
 from graphnet.compiler.record import lookup
 from graphnet.compiler.schedule import REDUCTIONS, Epilogue, Fused, Instruction, Kernel, Loop, Step, Storage
 from graphnet.compiler.strides import spread_as
@@ -130,7 +131,8 @@ class _Merger:
             return None
         arrays = [a for a in found if a is not None]
         outs = tuple(arrays[: len(fused.outputs)])
-        if any(a.storage == o.storage for a in product.inputs for o in outs):
+        # a tile's results are written before the product has read all that it reads
+        if any(overlaps(a, o) for a in product.inputs for o in outs):
             return None
         epilogue = Epilogue(
             fused.program, fused.temps, len(product.inputs), (where[0],), out.shape, out.dtype, reader.op, reader.where

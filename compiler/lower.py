@@ -24,6 +24,7 @@ from graphnet.compiler.order import PHASES, Order, is_phased, is_view, order, pr
 from graphnet.compiler.program import clashes, fused_program, overlaps, renamed, reuse_operands
 from graphnet.compiler.prologues import merge_prologues
 from graphnet.compiler.record import lookup
+from graphnet.compiler.rotation import rotate_loops
 from graphnet.compiler.rows import merge_rows
 from graphnet.compiler.schedule import END, Array, Fused, Kernel, Plan, Step, Storage
 from graphnet.compiler.strides import contiguous_strides, view
@@ -236,6 +237,8 @@ def lower(graph: Graph, reuse: bool = True, target: Target = NUMPY) -> Plan:
     if target.compiled and reuse:
         kept = {a.storage for a in outputs.values()}
         apart = is_phased(graph)
+        if target.waits:
+            steps = rotate_loops(steps, low.storages, kept, target.library)
         steps = merge_epilogues(steps, low.storages, target.epilogues, kept, apart, target.library)
         steps = merge_rows(steps, low.storages, target.rows, kept, apart)
         steps = merge_prologues(steps, low.storages, target, kept, apart)

@@ -261,17 +261,17 @@ GN_INLINE float s27_value(float x0)
     return x0 * x0;
 }
 
-GN_INLINE float s35_value(float x0)
+GN_INLINE float s36_value(float x0)
 {
     return x0 * x0;
 }
 
-GN_INLINE float s39_value(float x0)
+GN_INLINE float s40_value(float x0)
 {
     return x0 * x0;
 }
 
-GN_INLINE float s42_value(float x0)
+GN_INLINE float s43_value(float x0)
 {
     return x0 * x0;
 }
@@ -287,7 +287,7 @@ GN_INLINE double gn_minimum_float64(double x, double y)
     double smaller = x > y ? y : x;
     return y != y ? y : smaller;
 }
-GN_INLINE float s45_value(float x0)
+GN_INLINE float s46_value(float x0)
 {
     return x0 * x0;
 }
@@ -312,7 +312,7 @@ GN_INLINE void s5_2_load(const struct net &net, const int unit, char *const gn_r
 }
 
 /* what stays on chip */
-GN_INLINE void s33_load(const struct net &net, const int unit, char *const gn_resident,
+GN_INLINE void s33_2_load(const struct net &net, const int unit, char *const gn_resident,
     const uint8_t * in1)
 {
     float *const panel = (float *)gn_resident;
@@ -1338,34 +1338,21 @@ GN_INLINE void s31(const struct net &net, const int unit, float *restrict out0)
     out0[e] = x0;
 }
 
-/*   32 pack width=>2 (4096,) uint8  at test_cuda_text.py:24 letters/lstm_1
- *        [arena+0x21000 4,096 B] <- [param letters/lstm_1/wh] (64,16) strides (1,64)
- * panels of 2 */
-GN_INLINE void s32(const struct net &net, const int unit, uint8_t *restrict out0, const float * in0)
-{
-#pragma unroll
-    for (int e = (int)unit * 1024 + threadIdx.x; e < (int)(unit + 1) * 1024; e += 256) {
-        const int c = e % 2, k = e / 2 % 64;
-        const int column = e / 128 * 2 + c % 2;
-        ((float *)out0)[e] = in0[k + column * 64];
-    }
-}
-
 /*   32 fused 5 x (32,16) float32  at test_cuda_text.py:24 letters/lstm_1
- *        out0 [arena+0x8000-8192*k1 2,048 B]
- *        out1 [arena+0x8040-8192*k1 2,048 B]
- *        out2 [arena+0x8080-8192*k1 2,048 B]
- *        out3 [arena+0x80c0-8192*k1 2,048 B]
- *        out4 [arena+0x20000+2048*((k1+1)%2) 2,048 B]
- *        <- in0 [arena+0x1f000+2048*(k1%2) 2,048 B] (32,16)
- *        <- in1 [arena+0x1c900-64*k1 2,048 B] (32,16) strides (80,1)
- *        <- in2 [arena+0x12000-2048*k1 2,048 B] (32,16)
- *        <- in3 [arena+0x14800-2048*k1 2,048 B] (32,16)
- *        <- in4 [arena+0x20000+2048*(k1%2) 2,048 B] (32,16)
- *        <- in5 [arena+0x19800-2048*k1 2,048 B] (32,16)
- *        <- in6 [arena+0x17000-2048*k1 2,048 B] (32,16)
- *        <- in7 [arena+0xf000-2048*k1 2,048 B] (32,16)
- *        <- in8 [arena+0x1c000-2048*k1 2,048 B] (32,16)
+ *        out0 [arena+0x8000 2,048 B]
+ *        out1 [arena+0x8040 2,048 B]
+ *        out2 [arena+0x8080 2,048 B]
+ *        out3 [arena+0x80c0 2,048 B]
+ *        out4 [arena+0x20800 2,048 B]
+ *        <- in0 [arena+0x1f000 2,048 B] (32,16)
+ *        <- in1 [arena+0x1c900 2,048 B] (32,16) strides (80,1)
+ *        <- in2 [arena+0x12000 2,048 B] (32,16)
+ *        <- in3 [arena+0x14800 2,048 B] (32,16)
+ *        <- in4 [arena+0x20000 2,048 B] (32,16)
+ *        <- in5 [arena+0x19800 2,048 B] (32,16)
+ *        <- in6 [arena+0x17000 2,048 B] (32,16)
+ *        <- in7 [arena+0xf000 2,048 B] (32,16)
+ *        <- in8 [arena+0x1c000 2,048 B] (32,16)
  *        t0 = in0 + in1
  *        t1 = in4 + t0 * in2 * (1 - in3 * in3)
  *        out0 = t1 * in5 * (in6 * (1 - in6))
@@ -1374,7 +1361,7 @@ GN_INLINE void s32(const struct net &net, const int unit, uint8_t *restrict out0
  *        out3 = t0 * in3 * (in2 * (1 - in2))
  *        out4 = t1 * in8
  * 32 x 16 */
-GN_INLINE void s32_2(const struct net &net, const int unit, float *restrict out0,
+GN_INLINE void s32(const struct net &net, const int unit, float *restrict out0,
     float *restrict out1, float *restrict out2, float *restrict out3, float *restrict out4,
     const float * in0, const float * in1, const float * in2, const float * in3, const float * in5,
     const float * in6, const float * in7, const float * in8, const float * in9)
@@ -1416,13 +1403,48 @@ GN_INLINE void s32_2(const struct net &net, const int unit, float *restrict out0
     out4[16 * i + j] = t5 * x9;
 }
 
-/*   33 matmul_packed width=>2 (32,16) float32  at test_cuda_text.py:24 letters/lstm_1
- *        [arena+0x1f000+2048*((k1+1)%2) 2,048 B]
- *        <- [arena+0x8000-8192*k1 8,192 B] (32,64)
- *        <- [arena+0x21000 4,096 B] (4096,)
+/*   33 pack width=>2 (4096,) uint8  at test_cuda_text.py:24 letters/lstm_1
+ *        [arena+0x21000 4,096 B] <- [param letters/lstm_1/wh] (64,16) strides (1,64)
+ * panels of 2 */
+GN_INLINE void s33(const struct net &net, const int unit, uint8_t *restrict out0, const float * in0)
+{
+#pragma unroll
+    for (int e = (int)unit * 1024 + threadIdx.x; e < (int)(unit + 1) * 1024; e += 256) {
+        const int c = e % 2, k = e / 2 % 64;
+        const int column = e / 128 * 2 + c % 2;
+        ((float *)out0)[e] = in0[k + column * 64];
+    }
+}
+
+/*   33 matmul_packed width=>2 5 x (32,16) float32  at test_cuda_text.py:24 letters/lstm_1
+ *        out0 [arena+0x8000-8192*(k1+1) 2,048 B]
+ *        out1 [arena+0x8040-8192*(k1+1) 2,048 B]
+ *        out2 [arena+0x8080-8192*(k1+1) 2,048 B]
+ *        out3 [arena+0x80c0-8192*(k1+1) 2,048 B]
+ *        out4 [arena+0x20000+2048*(k1%2) 2,048 B]
+ *        <- in0 [arena+0x8000-8192*k1 8,192 B] (32,64)
+ *        <- in1 [arena+0x21000 4,096 B] (4096,)
+ *        <- in2 [arena+0x1c900-64*(k1+1) 2,048 B] (32,16) strides (80,1)
+ *        <- in3 [arena+0x12000-2048*(k1+1) 2,048 B] (32,16)
+ *        <- in4 [arena+0x14800-2048*(k1+1) 2,048 B] (32,16)
+ *        <- in5 [arena+0x20000+2048*((k1+1)%2) 2,048 B] (32,16)
+ *        <- in6 [arena+0x19800-2048*(k1+1) 2,048 B] (32,16)
+ *        <- in7 [arena+0x17000-2048*(k1+1) 2,048 B] (32,16)
+ *        <- in8 [arena+0xf000-2048*(k1+1) 2,048 B] (32,16)
+ *        <- in9 [arena+0x1c000-2048*(k1+1) 2,048 B] (32,16)
+ *        t0 = matmul_packed + in2
+ *        t1 = in5 + t0 * in3 * (1 - in4 * in4)
+ *        out0 = t1 * in6 * (in7 * (1 - in7))
+ *        out1 = t1 * in8 * (in9 * (1 - in9))
+ *        out2 = t1 * in7 * (1 - in6 * in6)
+ *        out3 = t0 * in4 * (in3 * (1 - in3))
+ *        out4 = t1 * in9
  * tiles of 16 x 2 by 64, 8 ways, panel on chip */
-GN_INLINE void s33(const struct net &net, const int unit, char *const gn_shared,
-    char *const gn_resident, float *restrict out0, const float * in0)
+GN_INLINE void s33_2(const struct net &net, const int unit, char *const gn_shared,
+    char *const gn_resident, float *restrict out0, float *restrict out1, float *restrict out2,
+    float *restrict out3, float *restrict out4, const float * in0, const float * in2,
+    const float * in3, const float * in4, const float * in6, const float * in7, const float * in8,
+    const float * in9, const float * in10)
 {
     const int tid = threadIdx.x;
     const int top = unit / 8 * 16, start = unit % 8 * 2;
@@ -1499,15 +1521,48 @@ GN_INLINE void s33(const struct net &net, const int unit, char *const gn_shared,
             for (int g = 1; g < 8; ++g) {
                 value += sums[g * 64 + r * 4 + c];
             }
-            out0[(i) * 16L + (j)] = value;
+            {
+                const float x1 = in2[80 * i + j];
+                const float x2 = in3[16 * i + j];
+                const float x3 = in4[16 * i + j];
+                const float x4 = c75[0];
+                const float x5 = in6[16 * i + j];
+                const float x6 = in7[16 * i + j];
+                const float x7 = in8[16 * i + j];
+                const float x8 = in9[16 * i + j];
+                const float x9 = in10[16 * i + j];
+                const float t0 = value + x1;
+                const float t1 = t0 * x2;
+                const float t2 = x3 * x3;
+                const float t3 = x4 - t2;
+                const float t4 = t1 * t3;
+                const float t5 = x5 + t4;
+                const float t6 = t5 * x6;
+                const float t7 = x4 - x7;
+                const float t8 = x7 * t7;
+                const float t9 = t5 * x8;
+                const float t10 = x4 - x9;
+                const float t11 = x9 * t10;
+                const float t12 = t5 * x7;
+                const float t13 = x6 * x6;
+                const float t14 = x4 - t13;
+                const float t15 = t0 * x3;
+                const float t16 = x4 - x2;
+                const float t17 = x2 * t16;
+                out0[64 * i + j] = t6 * t8;
+                out1[64 * i + j] = t9 * t11;
+                out2[64 * i + j] = t12 * t14;
+                out3[64 * i + j] = t15 * t17;
+                out4[16 * i + j] = t5 * x9;
+            }
         }
     }
 }
 
-/*   34 matmul (16,64) float32  at test_cuda_text.py:24 letters/lstm_1
+/*   35 matmul (16,64) float32  at test_cuda_text.py:24 letters/lstm_1
  *        [arena+0x10000 4,096 B] <- [arena+0xa000 10,240 B] (16,160) strides (1,16), [arena+0x0 40,960 B] (160,64)
  * tiles of 4 x 4 by 256, 16 ways */
-GN_INLINE void s34(const struct net &net, const int unit, char *const gn_shared,
+GN_INLINE void s35(const struct net &net, const int unit, char *const gn_shared,
     float *restrict out0, const float * in0, const float * in1)
 {
     const int tid = threadIdx.x;
@@ -1618,21 +1673,21 @@ GN_INLINE void s34(const struct net &net, const int unit, char *const gn_shared,
     }
 }
 
-/*   35 sum axes=>(0,1) () float32  optimizer
+/*   36 sum axes=>(0,1) () float32  optimizer
  *        out0 [arena+0x11700 4 B] <- in0 [arena+0x10000 4,096 B] (16,64)
  *        sum of square(in0)
  * 256 threads a line */
-GN_INLINE void s35(const struct net &net, const int unit, char *const gn_shared,
+GN_INLINE void s36(const struct net &net, const int unit, char *const gn_shared,
     float *restrict out0, const float * in0)
 {
     const int t = threadIdx.x;
     float acc = 0;
     int r = t;
     for (; r < 1024; r += 1024) {
-        const float v0 = s35_value(in0[r]);
-        const float v1 = s35_value(in0[r + 256]);
-        const float v2 = s35_value(in0[r + 512]);
-        const float v3 = s35_value(in0[r + 768]);
+        const float v0 = s36_value(in0[r]);
+        const float v1 = s36_value(in0[r + 256]);
+        const float v2 = s36_value(in0[r + 512]);
+        const float v3 = s36_value(in0[r + 768]);
         acc += (v0 + v1) + (v2 + v3);
     }
     acc += __shfl_xor_sync(0xffffffffu, acc, 16);
@@ -1649,13 +1704,13 @@ GN_INLINE void s35(const struct net &net, const int unit, char *const gn_shared,
     }
 }
 
-/*   37 scatter_add rows=>7 (7,64) float32  at test_cuda_text.py:24 letters/lstm_1
+/*   38 scatter_add rows=>7 (7,64) float32  at test_cuda_text.py:24 letters/lstm_1
  *        [arena+0x11000 1,792 B] <- [arena+0x0 40,960 B] (5,32,64), [input ids] (5,32) strides (1,5)
  * 1 rows by 64 columns */
-GN_INLINE void s37(const struct net &net, const int unit, char *const gn_shared,
+GN_INLINE void s38(const struct net &net, const int unit, char *const gn_shared,
     float *restrict out0, const float * in0, const int32_t * in1)
 {
-    const int gn_step = 37;
+    const int gn_step = 38;
     const int lane = threadIdx.x % 64, group = threadIdx.x / 64;
     const int part = 0, rows = unit % 7, columns = 0;
     const int begin = rows * 1, column = columns * 64 + lane;
@@ -1745,10 +1800,10 @@ GN_INLINE void s37(const struct net &net, const int unit, char *const gn_shared,
     }
 }
 
-/*   38 sum axes=>(0,) (64,) float32  at test_cuda_text.py:24 letters/lstm_1
+/*   39 sum axes=>(0,) (64,) float32  at test_cuda_text.py:24 letters/lstm_1
  *        [arena+0x11c0 256 B] <- [arena+0x11000 1,792 B] (7,64)
  * 4 threads a line */
-GN_INLINE void s38(const struct net &net, const int unit, char *const gn_shared,
+GN_INLINE void s39(const struct net &net, const int unit, char *const gn_shared,
     float *restrict out0, const float * in0)
 {
     const int t = threadIdx.x / 64;
@@ -1765,11 +1820,11 @@ GN_INLINE void s38(const struct net &net, const int unit, char *const gn_shared,
     }
 }
 
-/*   39 sum axes=>(0,) () float32  optimizer
+/*   40 sum axes=>(0,) () float32  optimizer
  *        out0 [arena+0x12c0 4 B] <- in0 [arena+0x11c0 256 B] (64,)
  *        sum of square(in0)
  * 64 threads a line */
-GN_INLINE void s39(const struct net &net, const int unit, char *const gn_shared,
+GN_INLINE void s40(const struct net &net, const int unit, char *const gn_shared,
     float *restrict out0, const float * in0)
 {
     const int t = threadIdx.x % 64;
@@ -1777,7 +1832,7 @@ GN_INLINE void s39(const struct net &net, const int unit, char *const gn_shared,
     float acc = 0;
     int r = t;
     for (; r < 64; r += 64) {
-        const float v0 = s39_value(in0[r]);
+        const float v0 = s40_value(in0[r]);
         acc += v0;
     }
     acc += __shfl_xor_sync(0xffffffffu, acc, 16);
@@ -1794,10 +1849,10 @@ GN_INLINE void s39(const struct net &net, const int unit, char *const gn_shared,
     }
 }
 
-/*   41 matmul (16,64) float32  at test_cuda_text.py:24 letters/lstm_1
+/*   42 matmul (16,64) float32  at test_cuda_text.py:24 letters/lstm_1
  *        [arena+0x0 4,096 B] <- [param letters/embedding_1/w] (16,7) strides (1,16), [arena+0x11000 1,792 B] (7,64)
  * tiles of 4 x 16 by 8, 4 ways */
-GN_INLINE void s41(const struct net &net, const int unit, char *const gn_shared,
+GN_INLINE void s42(const struct net &net, const int unit, char *const gn_shared,
     float *restrict out0, const float * in0, const float * in1)
 {
     const int tid = threadIdx.x;
@@ -1916,21 +1971,21 @@ GN_INLINE void s41(const struct net &net, const int unit, char *const gn_shared,
     }
 }
 
-/*   42 sum axes=>(0,1) () float32  optimizer
+/*   43 sum axes=>(0,1) () float32  optimizer
  *        out0 [arena+0x1300 4 B] <- in0 [arena+0x0 4,096 B] (16,64)
  *        sum of square(in0)
  * 256 threads a line */
-GN_INLINE void s42(const struct net &net, const int unit, char *const gn_shared,
+GN_INLINE void s43(const struct net &net, const int unit, char *const gn_shared,
     float *restrict out0, const float * in0)
 {
     const int t = threadIdx.x;
     float acc = 0;
     int r = t;
     for (; r < 1024; r += 1024) {
-        const float v0 = s42_value(in0[r]);
-        const float v1 = s42_value(in0[r + 256]);
-        const float v2 = s42_value(in0[r + 512]);
-        const float v3 = s42_value(in0[r + 768]);
+        const float v0 = s43_value(in0[r]);
+        const float v1 = s43_value(in0[r + 256]);
+        const float v2 = s43_value(in0[r + 512]);
+        const float v3 = s43_value(in0[r + 768]);
         acc += (v0 + v1) + (v2 + v3);
     }
     acc += __shfl_xor_sync(0xffffffffu, acc, 16);
@@ -1947,10 +2002,10 @@ GN_INLINE void s42(const struct net &net, const int unit, char *const gn_shared,
     }
 }
 
-/*   44 matmul (7,16) float32  at test_cuda_text.py:24 letters/lstm_1
+/*   45 matmul (7,16) float32  at test_cuda_text.py:24 letters/lstm_1
  *        [arena+0x1000 448 B] <- [arena+0x11000 1,792 B] (7,64), [param letters/lstm_1/wx] (64,16) strides (1,64)
  * tiles of 2 x 16 by 64, 8 ways */
-GN_INLINE void s44(const struct net &net, const int unit, char *const gn_shared,
+GN_INLINE void s45(const struct net &net, const int unit, char *const gn_shared,
     float *restrict out0, const float * in0, const float * in1)
 {
     const int tid = threadIdx.x;
@@ -2071,7 +2126,7 @@ GN_INLINE void s44(const struct net &net, const int unit, char *const gn_shared,
     }
 }
 
-/*   45 sum axes=>(0,1) () float32  optimizer
+/*   46 sum axes=>(0,1) () float32  optimizer
  *        out0 [arena+0x1340 4 B]
  *        <- in0 [arena+0x1000 448 B] (7,16)
  *        <- in1 [arena+0x22300 4 B] ()
@@ -2085,13 +2140,13 @@ GN_INLINE void s44(const struct net &net, const int unit, char *const gn_shared,
  *        t1 = t0 + cast(in4, dtype=float64) + cast(in5, dtype=float64) + cast(sum, dtype=float64)
  *        out0 = cast(minimum(in6 / (sqrt(t1) + 1e-06), 1), dtype=float32)
  * 128 threads a line */
-GN_INLINE void s45(const struct net &net, const int unit, char *const gn_shared,
+GN_INLINE void s46(const struct net &net, const int unit, char *const gn_shared,
     float *restrict out0, const float * in0, const float * in1, const float * in2,
     const float * in3, const float * in4, const float * in5, const double * in7)
 {
     const int t = threadIdx.x % 128;
     const int line = threadIdx.x / 128;
-    const float v0 = t < 112 ? s45_value(in0[t]) : 0;
+    const float v0 = t < 112 ? s46_value(in0[t]) : 0;
     float acc = v0;
     acc += __shfl_xor_sync(0xffffffffu, acc, 16);
     acc += __shfl_xor_sync(0xffffffffu, acc, 8);
@@ -2133,10 +2188,10 @@ GN_INLINE void s45(const struct net &net, const int unit, char *const gn_shared,
     }
 }
 
-/*   48 fused () float32  at test_cuda_text.py:24 optimizer/letters/dense_1
+/*   49 fused () float32  at test_cuda_text.py:24 optimizer/letters/dense_1
  *        out0 [arena+0x12c0 4 B] <- in0 [hyper optimizer/beta1] ()
  *        out0 = cast(1 - in0, dtype=float32) */
-GN_INLINE void s48(const struct net &net, const int unit, float *restrict out0, const double * in1)
+GN_INLINE void s49(const struct net &net, const int unit, float *restrict out0, const double * in1)
 {
     const double x0 = c57[0];
     const double x1 = in1[0];
@@ -2148,9 +2203,9 @@ GN_INLINE void s48(const struct net &net, const int unit, float *restrict out0, 
     }
 }
 
-/*   49 cast () float32  at test_cuda_text.py:24 optimizer/letters/dense_1
+/*   50 cast () float32  at test_cuda_text.py:24 optimizer/letters/dense_1
  *        [arena+0x1300 4 B] <- [hyper optimizer/beta2] () */
-GN_INLINE void s49(const struct net &net, const int unit, float *restrict out0, const double * in0)
+GN_INLINE void s50(const struct net &net, const int unit, float *restrict out0, const double * in0)
 {
     const double x0 = in0[0];
     const float y0 = (float)x0;
@@ -2160,10 +2215,10 @@ GN_INLINE void s49(const struct net &net, const int unit, float *restrict out0, 
     }
 }
 
-/*   50 fused () float32  at test_cuda_text.py:24 optimizer/letters/dense_1
+/*   51 fused () float32  at test_cuda_text.py:24 optimizer/letters/dense_1
  *        out0 [arena+0x1380 4 B] <- in0 [hyper optimizer/beta2] ()
  *        out0 = cast(1 - in0, dtype=float32) */
-GN_INLINE void s50(const struct net &net, const int unit, float *restrict out0, const double * in1)
+GN_INLINE void s51(const struct net &net, const int unit, float *restrict out0, const double * in1)
 {
     const double x0 = c57[0];
     const double x1 = in1[0];
@@ -2175,9 +2230,9 @@ GN_INLINE void s50(const struct net &net, const int unit, float *restrict out0, 
     }
 }
 
-/*   51 cast () float32  at test_cuda_text.py:24 optimizer/letters/dense_1
+/*   52 cast () float32  at test_cuda_text.py:24 optimizer/letters/dense_1
  *        [arena+0x13c0 4 B] <- [hyper optimizer/eps] () */
-GN_INLINE void s51(const struct net &net, const int unit, float *restrict out0, const double * in0)
+GN_INLINE void s52(const struct net &net, const int unit, float *restrict out0, const double * in0)
 {
     const double x0 = in0[0];
     const float y0 = (float)x0;
@@ -2187,7 +2242,7 @@ GN_INLINE void s51(const struct net &net, const int unit, float *restrict out0, 
     }
 }
 
-/*   57 many 6 updates of 2,343 elements, 3 x float32  optimizer/letters
+/*   58 many 6 updates of 2,343 elements, 3 x float32  optimizer/letters
  *        <- in0 [arena+0x222c0 4 B] ()
  *        <- in3 [arena+0x1340 4 B] ()
  *        <- in4 [arena+0x12c0 4 B] ()
@@ -2208,7 +2263,7 @@ GN_INLINE void s51(const struct net &net, const int unit, float *restrict out0, 
  *        (16,64) out0 [slot m/letters/lstm_1/wx], out1 [slot v/letters/lstm_1/wx], out2 [param letters/lstm_1/wx] <- in2 [arena+0x0 4,096 B]  at test_cuda_text.py:24 optimizer/letters/lstm_1
  *        (7,16) out0 [slot m/letters/embedding_1/w], out1 [slot v/letters/embedding_1/w], out2 [param letters/embedding_1/w] <- in2 [arena+0x1000 448 B]  at test_cuda_text.py:23 optimizer/letters/embedding_1
  * 2343 in 6 arrays */
-GN_INLINE void s57(const struct net &net, const int unit, const float * in0, const float * in3,
+GN_INLINE void s58(const struct net &net, const int unit, const float * in0, const float * in3,
     const float * in4, const float * in5, const float * in7, const float * in8, const float * in9,
     const float * in10)
 {
@@ -2274,20 +2329,20 @@ GN_INLINE void s57(const struct net &net, const int unit, const float * in0, con
     }
 }
 
-/*   58 copy (32,16) float32  at test_cuda_text.py:24 letters/lstm_1
+/*   59 copy (32,16) float32  at test_cuda_text.py:24 letters/lstm_1
  *        [state letters/lstm_1/h] <- [arena+0xc800 2,048 B] (32,16)
  * 512 */
-GN_INLINE void s58(const struct net &net, const int unit, float *restrict out0, const float * in0)
+GN_INLINE void s59(const struct net &net, const int unit, float *restrict out0, const float * in0)
 {
     const int e = unit * 256 + (int)threadIdx.x;
     const float x0 = in0[e];
     out0[e] = x0;
 }
 
-/*   59 copy (32,16) float32  at test_cuda_text.py:24 letters/lstm_1
+/*   60 copy (32,16) float32  at test_cuda_text.py:24 letters/lstm_1
  *        [state letters/lstm_1/c] <- [arena+0xf800 2,048 B] (32,16)
  * 512 */
-GN_INLINE void s59(const struct net &net, const int unit, float *restrict out0, const float * in0)
+GN_INLINE void s60(const struct net &net, const int unit, float *restrict out0, const float * in0)
 {
     const int e = unit * 256 + (int)threadIdx.x;
     const float x0 = in0[e];
@@ -2304,7 +2359,7 @@ GN_INLINE void s_end(const struct net &net, const int unit)
     }
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) step_0_32(const __grid_constant__ struct net net)
+extern "C" __global__ void __launch_bounds__(THREADS) step_0_33(const __grid_constant__ struct net net)
 {
     char *const A = net.A;
     char *const *const H = net.H;
@@ -2330,7 +2385,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) step_0_32(const __grid_con
             s31(net, unit - 14, (float *)(A + 0x20000));
         }
         else {
-            s32(net, unit - 16, (uint8_t *)(A + 0x21000), (const float *)(H[6]));
+            s33(net, unit - 16, (uint8_t *)(A + 0x21000), (const float *)(H[6]));
         }
         if (unit + gridDim.x < 17)
             __syncthreads();
@@ -2425,15 +2480,22 @@ extern "C" __global__ void __launch_bounds__(THREADS) step_16_22_29(const __grid
     }
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) step_23_25(const __grid_constant__ struct net net)
+extern "C" __global__ void __launch_bounds__(THREADS) step_23_25_32(const __grid_constant__ struct net net)
 {
     char *const A = net.A;
-    for (int unit = blockIdx.x; unit < 11; unit += gridDim.x) {
+    for (int unit = blockIdx.x; unit < 13; unit += gridDim.x) {
         if (unit < 1) {
             s23(net, unit, (float *)(A + 0x22300), (const float *)(A + 0x221c0));
         }
-        else {
+        else if (unit < 11) {
             s25(net, unit - 1, (float *)(A + 0x0), (const float *)(A + 0xa800));
+        }
+        else {
+            s32(net, unit - 11, (float *)(A + 0x8000), (float *)(A + 0x8040), (float *)(A + 0x8080),
+                (float *)(A + 0x80c0), (float *)(A + 0x20800), (const float *)(A + 0x1f000),
+                (const float *)(A + 0x1c900), (const float *)(A + 0x12000), (const float *)(A + 0x14800),
+                (const float *)(A + 0x20000), (const float *)(A + 0x19800), (const float *)(A + 0x17000),
+                (const float *)(A + 0xf000), (const float *)(A + 0x1c000));
         }
     }
 }
@@ -2453,50 +2515,46 @@ extern "C" __global__ void __launch_bounds__(THREADS) step_26_27(const __grid_co
     }
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) run_32_2_33(const __grid_constant__ struct net net)
+extern "C" __global__ void __launch_bounds__(THREADS) run_33_2(const __grid_constant__ struct net net)
 {
     char *const A = net.A;
     GN_SHARED(5632);
     if (gridDim.x >= 16 && blockIdx.x < 16)
-        s33_load(net, blockIdx.x, gn_shared + 5120, (const uint8_t *)(A + 0x21000));
+        s33_2_load(net, blockIdx.x, gn_shared + 5120, (const uint8_t *)(A + 0x21000));
     __syncthreads();
-    for (int k1 = 0; k1 < 5; ++k1) {
-        for (int unit = blockIdx.x; unit < 2; unit += gridDim.x) {
-            s32_2(net, unit, (float *)(A + 0x8000 - k1 * 8192), (float *)(A + 0x8040 - k1 * 8192),
-                (float *)(A + 0x8080 - k1 * 8192), (float *)(A + 0x80c0 - k1 * 8192),
-                (float *)(A + 0x20000 + ((k1 + 1) % 2) * 2048), (const float *)(A + 0x1f000 + (k1 % 2) * 2048),
-                (const float *)(A + 0x1c900 - k1 * 64), (const float *)(A + 0x12000 - k1 * 2048),
-                (const float *)(A + 0x14800 - k1 * 2048), (const float *)(A + 0x20000 + (k1 % 2) * 2048),
-                (const float *)(A + 0x19800 - k1 * 2048), (const float *)(A + 0x17000 - k1 * 2048),
-                (const float *)(A + 0xf000 - k1 * 2048), (const float *)(A + 0x1c000 - k1 * 2048));
-        }
-        gn_meet(net.barrier);
+    for (int k1 = 0; k1 < 4; ++k1) {
         for (int unit = blockIdx.x; unit < 16; unit += gridDim.x) {
             if (gridDim.x < 16) {
-                s33_load(net, unit, gn_shared + 5120, (const uint8_t *)(A + 0x21000));
+                s33_2_load(net, unit, gn_shared + 5120, (const uint8_t *)(A + 0x21000));
                 __syncthreads();
             }
-            s33(net, unit, gn_shared, gn_shared + 5120, (float *)(A + 0x1f000 + ((k1 + 1) % 2) * 2048),
-                (const float *)(A + 0x8000 - k1 * 8192));
+            s33_2(net, unit, gn_shared, gn_shared + 5120, (float *)(A + 0x8000 - (k1 + 1) * 8192),
+                (float *)(A + 0x8040 - (k1 + 1) * 8192), (float *)(A + 0x8080 - (k1 + 1) * 8192),
+                (float *)(A + 0x80c0 - (k1 + 1) * 8192), (float *)(A + 0x20000 + (k1 % 2) * 2048),
+                (const float *)(A + 0x8000 - k1 * 8192), (const float *)(A + 0x1c900 - (k1 + 1) * 64),
+                (const float *)(A + 0x12000 - (k1 + 1) * 2048), (const float *)(A + 0x14800 - (k1 + 1) * 2048),
+                (const float *)(A + 0x20000 + ((k1 + 1) % 2) * 2048),
+                (const float *)(A + 0x19800 - (k1 + 1) * 2048), (const float *)(A + 0x17000 - (k1 + 1) * 2048),
+                (const float *)(A + 0xf000 - (k1 + 1) * 2048), (const float *)(A + 0x1c000 - (k1 + 1) * 2048));
             __syncthreads();
         }
-        if (k1 < 4)
+        if (k1 < 3)
             gn_meet(net.barrier);
     }
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) step_34_37(const __grid_constant__ struct net net)
+extern "C" __global__ void __launch_bounds__(THREADS) step_35_38(const __grid_constant__ struct net net)
 {
     char *const A = net.A;
     char *const *const H = net.H;
     GN_SHARED(8480);
     for (int unit = blockIdx.x; unit < 71; unit += gridDim.x) {
         if (unit < 64) {
-            s34(net, unit, gn_shared, (float *)(A + 0x10000), (const float *)(A + 0xa000),
+            s35(net, unit, gn_shared, (float *)(A + 0x10000), (const float *)(A + 0xa000),
                 (const float *)(A + 0x0));
         }
         else {
-            s37(net, unit - 64, gn_shared, (float *)(A + 0x11000), (const float *)(A + 0x0),
+            s38(net, unit - 64, gn_shared, (float *)(A + 0x11000), (const float *)(A + 0x0),
                 (const int32_t *)(H[0]));
         }
         if (unit + gridDim.x < 71)
@@ -2504,40 +2562,40 @@ extern "C" __global__ void __launch_bounds__(THREADS) step_34_37(const __grid_co
     }
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) step_35_49(const __grid_constant__ struct net net)
+extern "C" __global__ void __launch_bounds__(THREADS) step_36_50(const __grid_constant__ struct net net)
 {
     char *const A = net.A;
     char *const *const H = net.H;
     GN_SHARED(6144);
     for (int unit = blockIdx.x; unit < 29; unit += gridDim.x) {
         if (unit < 1) {
-            s35(net, unit, gn_shared, (float *)(A + 0x11700), (const float *)(A + 0x10000));
+            s36(net, unit, gn_shared, (float *)(A + 0x11700), (const float *)(A + 0x10000));
         }
         else if (unit < 2) {
-            s38(net, unit - 1, gn_shared, (float *)(A + 0x11c0), (const float *)(A + 0x11000));
+            s39(net, unit - 1, gn_shared, (float *)(A + 0x11c0), (const float *)(A + 0x11000));
         }
         else if (unit < 18) {
-            s41(net, unit - 2, gn_shared, (float *)(A + 0x0), (const float *)(H[3]),
+            s42(net, unit - 2, gn_shared, (float *)(A + 0x0), (const float *)(H[3]),
                 (const float *)(A + 0x11000));
         }
         else if (unit < 22) {
-            s44(net, unit - 18, gn_shared, (float *)(A + 0x1000), (const float *)(A + 0x11000),
+            s45(net, unit - 18, gn_shared, (float *)(A + 0x1000), (const float *)(A + 0x11000),
                 (const float *)(H[4]));
         }
         else if (unit < 23) {
-            s50(net, unit - 22, (float *)(A + 0x1380), (const double *)(H[13]));
+            s51(net, unit - 22, (float *)(A + 0x1380), (const double *)(H[13]));
         }
         else if (unit < 24) {
-            s51(net, unit - 23, (float *)(A + 0x13c0), (const double *)(H[17]));
+            s52(net, unit - 23, (float *)(A + 0x13c0), (const double *)(H[17]));
         }
         else if (unit < 26) {
             if (!gn_failed(net)) {
-                s58(net, unit - 24, (float *)(H[1]), (const float *)(A + 0xc800));
+                s59(net, unit - 24, (float *)(H[1]), (const float *)(A + 0xc800));
             }
         }
         else if (unit < 28) {
             if (!gn_failed(net)) {
-                s59(net, unit - 26, (float *)(H[2]), (const float *)(A + 0xf800));
+                s60(net, unit - 26, (float *)(H[2]), (const float *)(A + 0xf800));
             }
         }
         else {
@@ -2547,26 +2605,26 @@ extern "C" __global__ void __launch_bounds__(THREADS) step_35_49(const __grid_co
             __syncthreads();
     }
     if (gn_last(net.barrier)) {
-        s39(net, 0, gn_shared, (float *)(A + 0x12c0), (const float *)(A + 0x11c0));
+        s40(net, 0, gn_shared, (float *)(A + 0x12c0), (const float *)(A + 0x11c0));
         __syncthreads();
-        s42(net, 0, gn_shared, (float *)(A + 0x1300), (const float *)(A + 0x0));
+        s43(net, 0, gn_shared, (float *)(A + 0x1300), (const float *)(A + 0x0));
         __syncthreads();
-        s45(net, 0, gn_shared, (float *)(A + 0x1340), (const float *)(A + 0x1000),
+        s46(net, 0, gn_shared, (float *)(A + 0x1340), (const float *)(A + 0x1000),
             (const float *)(A + 0x22300), (const float *)(A + 0x22340), (const float *)(A + 0x11700),
             (const float *)(A + 0x12c0), (const float *)(A + 0x1300), (const double *)(H[15]));
         __syncthreads();
-        s48(net, 0, (float *)(A + 0x12c0), (const double *)(H[11]));
+        s49(net, 0, (float *)(A + 0x12c0), (const double *)(H[11]));
         __syncthreads();
-        s49(net, 0, (float *)(A + 0x1300), (const double *)(H[13]));
+        s50(net, 0, (float *)(A + 0x1300), (const double *)(H[13]));
     }
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) step_57(const __grid_constant__ struct net net)
+extern "C" __global__ void __launch_bounds__(THREADS) step_58(const __grid_constant__ struct net net)
 {
     char *const A = net.A;
     for (int unit = blockIdx.x; unit < 12; unit += gridDim.x) {
         if (!gn_failed(net)) {
-            s57(net, unit, (const float *)(A + 0x222c0), (const float *)(A + 0x1340),
+            s58(net, unit, (const float *)(A + 0x222c0), (const float *)(A + 0x1340),
                 (const float *)(A + 0x12c0), (const float *)(A + 0x1300), (const float *)(A + 0x1380),
                 (const float *)(A + 0x22280), (const float *)(A + 0x13c0), (const float *)(A + 0x22240));
         }
