@@ -8,9 +8,8 @@ from dataclasses import replace
 
 from graphnet.compiler.record import REGISTRY, lookup
 from graphnet.compiler.schedule import REDUCTIONS, Epilogue, Fused, Instruction, Kernel, Leaf, Rows
-from graphnet.kernels.text.program import Instr, helpers, statements
+from graphnet.kernels.text.program import Finish, Instr, helpers
 from graphnet.kernels.text.row_program import Reduce
-from graphnet.kernels.text.view import Epilogue as EpilogueText
 from graphnet.kernels.text.view import View
 
 
@@ -57,18 +56,14 @@ def _dtypes(step: Leaf) -> dict[tuple[str, int], str]:
     return dtypes
 
 
-def epilogue_of(epilogue: Epilogue, outs: Sequence[View], ins: Sequence[View]) -> tuple[EpilogueText, tuple[str, ...]]:
+def epilogue_of(epilogue: Epilogue, outs: Sequence[View], ins: Sequence[View]) -> tuple[Finish, tuple[str, ...]]:
     """What writes the statements for one element of the program, and the helpers they need."""
     product = replace(outs[0], name="product", dtype=epilogue.dtype)
     operands = list(ins)
     for place in sorted(epilogue.products):
         operands.insert(place, product)
     program = instrs(epilogue.program, epilogue.temps, operands, outs)
-
-    def text(index: Sequence[str], /, *values: str) -> str:
-        return statements(outs, operands, program, index, dict(zip(epilogue.products, values, strict=True)))
-
-    return text, helpers(outs, operands, program)
+    return Finish(outs, operands, program, epilogue.products), helpers(outs, operands, program)
 
 
 def is_elementwise_op(op: str) -> bool:

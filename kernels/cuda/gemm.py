@@ -15,7 +15,7 @@ from math import prod
 
 from graphnet.kernels.cuda.gemm_load import strided, times
 from graphnet.kernels.cuda.gemm_packed import matmul_packed, pack, packed_bytes, packed_width
-from graphnet.kernels.cuda.gemm_phases import phases, sums_bytes
+from graphnet.kernels.cuda.gemm_phases import ahead_of, phases, sums_bytes
 from graphnet.kernels.cuda.gemm_tile import Product
 from graphnet.kernels.cuda.phase import Job, Phase, index_type
 from graphnet.kernels.text.view import ITEMSIZE, Attrs, View
@@ -75,9 +75,9 @@ def _product(out: View, ins: Sequence[View], job: Job) -> Product:
     def pointer(view: View, side: str) -> str:
         return f"({view.name} + {starts[side]})" if starts[side] else view.name
 
-    def store(i: str, j: str, value: str) -> str:
+    def store(i: str, j: str, value: str, **how: bool) -> str:
         if job.epilogue is not None:
-            return job.epilogue((i, j), value)
+            return job.epilogue((i, j), value, **how)
         terms = [t for t in (starts["out"], times(i, down), times(j, out.strides[-1])) if t and t != "0"]
         return f"{out.name}[{' + '.join(terms) or '0'}] = {value};"
 
@@ -92,6 +92,7 @@ def _product(out: View, ins: Sequence[View], job: Job) -> Product:
         entries=prod(b.size for b in batch),
         down=abs(down) == 1 and abs(out.strides[-1]) != 1 and rows > 1,
         reach=index_type(out, left, right),
+        ahead=ahead_of(job),
     )
 
 

@@ -104,6 +104,11 @@ def times(name: str, factor: int) -> str:
     return "0" if factor == 0 or name == "0" else name if factor == 1 else f"{name} * {factor}"
 
 
+def total(*terms: str | int) -> str:
+    """Terms added, those left out that are nothing."""
+    return " + ".join(str(t) for t in terms if t)
+
+
 def row_length(size: int, along: str) -> int:
     """Elements from term to term in shared memory, for so many lines."""
     four = -(-size // 4) * 4

@@ -14,7 +14,7 @@ from dataclasses import replace
 from math import gcd
 
 from graphnet.kernels.cuda.gemm_load import Kind, Operand, block, strided, times, unrolled
-from graphnet.kernels.cuda.gemm_phases import tiles_phase
+from graphnet.kernels.cuda.gemm_phases import ahead_of, tiles_phase
 from graphnet.kernels.cuda.gemm_plan import DEPTHS, Plan, Shape, choose
 from graphnet.kernels.cuda.gemm_tile import Product, Text, digit
 from graphnet.kernels.cuda.phase import THREADS, Job, Phase, index_type
@@ -115,9 +115,9 @@ def _product(out: View, left: View, packed: View, width: int, groups: int, job: 
     (m, n), k, item = out.shape, left.shape[1], ITEMSIZE[out.dtype]
     columns = n // groups
 
-    def store(i: str, j: str, *values: str) -> str:
+    def store(i: str, j: str, *values: str, **how: bool) -> str:
         if job.epilogue is not None:
-            return job.epilogue((i, j), *values)
+            return job.epilogue((i, j), *values, **how)
         places = [f"{j} + {g * columns}" if g else j for g in range(groups)]
         return "\n".join(f"{out.at(i, place)} = {value};" for place, value in zip(places, values, strict=True))
 
@@ -142,6 +142,7 @@ def _product(out: View, left: View, packed: View, width: int, groups: int, job: 
         across=columns,
         down=abs(out.strides[0]) == 1 and abs(out.strides[1]) != 1 and m > 1,
         reach=index_type(out, left, packed),
+        ahead=ahead_of(job),
     )
 
 

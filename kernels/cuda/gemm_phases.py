@@ -6,15 +6,22 @@ sums      thread: entry, i, j         ->   the parts added in order      ->   th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from graphnet.kernels.cuda.gemm_load import RUNS, block, declared, unrolled
 from graphnet.kernels.cuda.gemm_plan import Shape, choose
 from graphnet.kernels.cuda.gemm_tile import Product, Text
 from graphnet.kernels.cuda.phase import THREADS, Job, Phase
+from graphnet.kernels.text.program import Finish
 
 SLICES = 8
 """Threads that share the parts of one sum where there are few sums."""
+
+
+def ahead_of(job: Job) -> Callable[[str, str], Mapping[int, tuple[str, str]]] | None:
+    """What an epilogue reads besides the product's element at (i, j), if it is one that can be asked."""
+    epilogue = job.epilogue
+    return (lambda i, j: epilogue.operands((i, j))) if isinstance(epilogue, Finish) else None
 
 
 def text_of(product: Product) -> Text:

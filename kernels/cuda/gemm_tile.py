@@ -13,12 +13,13 @@ patches of images are all this one text.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import gcd, prod
 
-from graphnet.kernels.cuda.gemm_load import Loads, Operand, block, declared, times, unrolled
-from graphnet.kernels.cuda.phase import SHARED, THREADS
+from graphnet.kernels.cuda.gemm_load import Loads, Operand, block, times, total, unrolled
+from graphnet.kernels.cuda.gemm_results import Results
+from graphnet.kernels.cuda.phase import THREADS
 from graphnet.kernels.text.view import CTYPES, ITEMSIZE
 
 UNSIGNED = {"int32": "uint32_t", "int64": "uint64_t", "uint8": "uint32_t", "bool": "uint32_t"}
@@ -74,7 +75,8 @@ class Product:
     The operands' texts may use ``entry``, which is there if there are several. ``store`` gives the statements for
     the finished element at row i and column j of one. In ``groups``, n is a multiple of the tile's columns and the
     tile's columns are so many runs side by side of ``across`` columns of each group: store takes the value of each
-    for j < across. ``down``: results lie in memory down their columns. ``reach`` is the C type of indices.
+    for j < across. ``down``: results lie in memory down their columns. ``reach`` is the C type of indices. If what
+    store reads can be loaded ``ahead``, that gives C type and expression by number, and store takes ``ahead=True``.
     """
 
     dtype: str
@@ -89,6 +91,7 @@ class Product:
     across: int = 0
     down: bool = False
     reach: str = "int"
+    ahead: Callable[[str, str], Mapping[int, tuple[str, str]]] | None = None
 
     @property
     def sum_type(self) -> str:
@@ -141,6 +144,7 @@ class Text:
         self.left, self.right = (Loads(*side, tile.depth, self.ctype, product.reach) for side in sides)
         self.row_pieces = list(tile.rows.pieces(product.widest))
         self.column_pieces = list(tile.columns.pieces(gcd(product.widest, self.right.stride)))
+        self.results = Results(product, tile, self.parts, self.row_pieces, self.column_pieces)
 
     # -- sizes
 
@@ -151,7 +155,7 @@ class Text:
     @property
     def shared(self) -> int:
         """Bytes of shared memory."""
-        return max(sum(self._bytes), self._results)
+        return max(sum(self._bytes), self.results.nbytes)
 
     @property
     def _bytes(self) -> tuple[int, ...]:
@@ -161,22 +165,6 @@ class Text:
         counts = [x.elements * item for x in sides] + [x.table * wide for x in sides]
         return tuple(-(-buffers * count // 16) * 16 for count in counts)
 
-    @property
-    def _rounds(self) -> int:
-        """In how many parts the sums meet in shared memory."""
-        whole = self.tile.ways * self.tile.rows.size * self._stride * self.product.sum_bytes
-        return 1 if whole <= SHARED else self.tile.rows.each // self.row_pieces[0][1]
-
-    @property
-    def _stride(self) -> int:
-        """From row to row of the results in shared memory."""
-        return -(-self.tile.columns.size // 4) * 4 + (4 if self.product.down else 0)
-
-    @property
-    def _results(self) -> int:
-        """Bytes of the results in shared memory."""
-        return self.tile.ways * (self.tile.rows.size // self._rounds) * self._stride * self.product.sum_bytes
-
     # -- text
 
     def lines(self, scratch: str) -> list[str]:
@@ -185,7 +173,8 @@ class Text:
         start = [*self._place(), *self._buffers(), *self.left.start(), *self.right.start(), *self._threads(), sums]
         ctype = self.product.sum_type
         parts = [f"{ctype} *const parts = ({ctype} *){scratch};"] if self.parts > 1 else []
-        return ["const int tid = threadIdx.x;", *parts, *start, *self._loop(), *self._finish()]
+        start += self.results.ahead()
+        return ["const int tid = threadIdx.x;", *parts, *start, *self._loop(), *self.results.lines()]
 
     def _place(self) -> list[str]:
         """Which tile and which of its terms are the unit's."""
@@ -226,7 +215,7 @@ class Text:
             row, column = digit("tid", across, down, (self.tile.ways,)), digit("tid", 1, across, (down, self.tile.ways))
         else:
             block_row = digit("tid", across * high, down // high, (self.tile.ways,))
-            row = _sum(times(block_row, high) if down > high else "", digit("tid", wide, high, (2,)))
+            row = total(times(block_row, high) if down > high else "", digit("tid", wide, high, (2,)))
             column = f"tid / {wide * high} % {across // wide} * {wide} + tid % {wide}"
         return [*lines, f"const int row = {row}, column = {column};"]
 
@@ -276,7 +265,7 @@ class Text:
     def _begin(self, x: Loads, now: str, at: str) -> str:
         """Where the first term of a chunk that the thread takes is."""
         chunk = at if x.operand.resident else times(now, self.tile.depth)
-        first = _sum("" if chunk == "0" else chunk, "group" if self.tile.ways > 1 else "")
+        first = total("" if chunk == "0" else chunk, "group" if self.tile.ways > 1 else "")
         offset = f" + ({first}) * {x.stride}" if first else ""
         return f"const {self.ctype} *const {x.name}_now = {x.name}s{offset};"
 
@@ -286,7 +275,7 @@ class Text:
         x, threads = (self.left, self.tile.rows.threads) if left else (self.right, self.tile.columns.threads)
         lines = [f"const {self.ctype} *const {x.name}_step = {x.name}_now + step * {self.tile.ways * x.stride};"]
         for first, many in self.row_pieces if left else self.column_pieces:
-            source = f"{x.name}_step[{_sum(first * threads, times(index, many))}]"
+            source = f"{x.name}_step[{total(first * threads, times(index, many))}]"
             to = f"{name}[{first}]"
             lines.append(f"{to} = {source};" if many == 1 else f"gn_take<{many}>(&{to}, &{source});")
         return lines
@@ -296,79 +285,6 @@ class Text:
         if self.product.dtype in ("float32", "float64"):
             return f"sum[y][x] = {'fmaf' if ctype == 'float' else 'fma'}(a[y], b[x], sum[y][x]);"
         return f"sum[y][x] += ({ctype})a[y] * ({ctype})b[x];"
-
-    # -- results
-
-    def _finish(self) -> list[str]:
-        """The groups' sums added in order, through shared memory, and stored."""
-        rows, ctype = self.tile.rows, self.product.sum_type
-        pieces, rounds = self.row_pieces, self._rounds
-        high = rows.size // rounds
-        lines = [f"{ctype} *const sums = ({ctype} *)gn_shared;"]
-        inner = []
-        for first, many in pieces[: len(pieces) // rounds]:
-            inner += unrolled(f"for (int y = 0; y < {many}; ++y)", self._hand_in(first, many, high, rounds))
-        inner += ["__syncthreads();", *self._elements(high, rounds)]
-        if rounds == 1:
-            return [*lines, *inner]
-        inner += ["__syncthreads();"]
-        return [*lines, *unrolled(f"for (int round = 0; round < {rounds}; ++round)", inner)]
-
-    def _hand_in(self, first: int, many: int, high: int, rounds: int) -> list[str]:
-        """A thread's sums of one row to shared memory."""
-        columns, stride = self.tile.columns, self._stride
-        group = f"group * {high}" if self.tile.ways > 1 else ""
-        row = _sum(group, first * self.tile.rows.threads, times("row", many), "y")
-        number = f"round * {many} + y" if rounds > 1 else _sum(first, "y")
-        lines = [f"{self.product.sum_type} *const to = sums + ({row}) * {stride};"]
-        for start, count in self.column_pieces:
-            place = _sum(start * columns.threads, times("column", count))
-            source = f"sum[{number}][{start}]"
-            lines.append(f"gn_put<{count}>(&to[{place}], &{source});" if count > 1 else f"to[{place}] = {source};")
-        return lines
-
-    def _elements(self, high: int, rounds: int) -> list[str]:
-        """The loop over finished elements; a thread's are the same column, or row, where that is possible."""
-        p = self.product
-        wide = self.tile.columns.size // p.groups
-        top = f"top + round * {high}" if rounds > 1 else "top"
-        guards = [f"i < {p.m}"] if p.m % self.tile.rows.size else []
-        guards += [f"j < {p.across or p.n}"] if (p.across or p.n) % wide else []
-        body = self._store(high, wide)
-        body = block(f"if ({' && '.join(guards)})", body) if guards else body
-        places = {"i": f"{top} + r", "j": f"{'start' if p.groups == 1 else f'start / {p.groups}'} + c"}
-        body = [*declared(p.reach, places, body), *body]
-        near, far, first, last = ("r", "c", high, wide) if p.down else ("c", "r", wide, high)
-        if THREADS % first == 0:
-            step = THREADS // first
-            head = f"for (int {far} = tid / {first}; {far} < {last}; {far} += {step})"
-            start = f"const int {near} = tid % {first};"
-            return ["{", f"    {start}", *_inside(unrolled(head, body, str(min(4, -(-last // step))))), "}"]
-        index = [f"const int {near} = e % {first}, {far} = e / {first};"]
-        return unrolled(f"for (int e = tid; e < {high * wide}; e += {THREADS})", [*index, *body], "2")
-
-    def _store(self, high: int, wide: int) -> list[str]:
-        """Adds up and stores one element."""
-        p, stride, ways = self.product, self._stride, self.tile.ways
-        lines, names = [], []
-        for g in range(p.groups):
-            name = f"value{g if p.groups > 1 else ''}"
-            place = f"r * {stride} + {f'{g * wide} + ' if g else ''}c"
-            lines.append(f"{p.sum_type} {name} = sums[{place}];")
-            if ways > 1:
-                add = [f"{name} += sums[g * {high * stride} + {place}];"]
-                lines += unrolled(f"for (int g = 1; g < {ways}; ++g)", add, str(min(ways - 1, 8)))
-            names.append(name)
-        if self.parts == 1:
-            return [*lines, *p.store("i", "j", *(p.cast(name) for name in names)).splitlines()]
-        entry = f"(({p.reach})part * {p.entries} + entry)" if p.entries > 1 else f"({p.reach})part"
-        far, size, near, step = ("j", p.n, "i", p.m) if p.down else ("i", p.m, "j", p.n)
-        return [*lines, f"parts[({entry} * {size} + {far}) * {step} + {near}] = value;"]
-
-
-def _sum(*terms: str | int) -> str:
-    """Terms added, those left out that are nothing."""
-    return " + ".join(str(t) for t in terms if t)
 
 
 def _both(parts: Iterable[list[str]]) -> list[str]:

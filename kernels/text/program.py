@@ -204,6 +204,33 @@ def statements(
     return "\n".join(("{", *(f"    {line}" for line in lines), "}"))
 
 
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """A program as the epilogue of a kernel: its ins of the numbers ``products`` are the values that it is handed.
+
+    What it reads besides can be loaded ahead, before these values are known: ``operands`` gives, by number, the C type
+    and the expression of each; a call with ``ahead`` takes them from variables of the names ``ahead0``, ``ahead1``, ...
+    """
+
+    outs: Sequence[View]
+    ins: Sequence[View]
+    program: Sequence[Instr]
+    products: tuple[int, ...]
+
+    def __call__(self, index: Sequence[str], /, *values: str, ahead: bool = False) -> str:
+        given = dict(zip(self.products, values, strict=True))
+        if ahead:
+            given |= {k: f"ahead{k}" for k in self.operands(index)}
+        return statements(self.outs, self.ins, self.program, index, given)
+
+    def operands(self, index: Sequence[str]) -> dict[int, tuple[str, str]]:
+        """Operands that differ from element to element, at one element."""
+        found, shape = Program(self.outs, self.ins, self.program), self.outs[0].shape
+        strides = {k: broadcast_strides(v, shape) for k, v in enumerate(self.ins) if k not in self.products}
+        used = [k for k, s in strides.items() if any(s) and found.values[k].uses]
+        return {k: (CTYPES[self.ins[k].dtype], f"{self.ins[k].name}[{offset(strides[k], index)}]") for k in used}
+
+
 def helpers(outs: Sequence[View], ins: Sequence[View], program: Iterable[Instr]) -> tuple[str, ...]:
     """The definitions at file scope that ``statements`` of this program need."""
     return Program(outs, ins, program).helpers()

@@ -25,10 +25,11 @@ Attrs = Mapping[str, Any]
 class Epilogue(Protocol):
     """(index variables, one for each axis of the result; the value there) -> statements that use or store it.
 
-    A product in groups has a value for each group, and indices of the columns of one.
+    A product in groups has a value for each group, and indices of the columns of one. ``how`` is for those that take
+    more, see ``program.Finish``.
     """
 
-    def __call__(self, index: Sequence[str], /, *values: str) -> str: ...
+    def __call__(self, index: Sequence[str], /, *values: str, **how: bool) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -387,6 +387,10 @@ GN_INLINE void s4(const struct net &net, const int unit, char *const gn_shared,
     const int group = tid / 32;
     const int row = tid / 4 % 8, column = tid % 4;
     float sum[1][1] = {};
+    const int c = tid % 4, r = tid / 4;
+    const int i = top + r, j = start + c;
+    const bool mine = tid < 32;
+    const float ahead1 = mine ? in2[j] : 0;
 #pragma unroll
     for (int p = 0; p < 1; ++p) {
         const int slot = left_term + p * 32;
@@ -459,20 +463,14 @@ GN_INLINE void s4(const struct net &net, const int unit, char *const gn_shared,
         to[column] = sum[y][0];
     }
     __syncthreads();
-    {
-        const int c = tid % 4;
-        #pragma unroll 1
-        for (int r = tid / 4; r < 8; r += 64) {
-            const int i = top + r, j = start + c;
-            float value = sums[r * 4 + c];
-            #pragma unroll 7
-            for (int g = 1; g < 8; ++g) {
-                value += sums[g * 32 + r * 4 + c];
-            }
-            {
-                const float x1 = in2[j];
-                out0[4 * i + j] = value + x1;
-            }
+    if (mine) {
+        float value = sums[r * 4 + c];
+        #pragma unroll 7
+        for (int g = 1; g < 8; ++g) {
+            value += sums[g * 32 + r * 4 + c];
+        }
+        {
+            out0[4 * i + j] = value + ahead1;
         }
     }
 }
@@ -701,6 +699,10 @@ GN_INLINE void s20(const struct net &net, const int unit, char *const gn_shared,
     const int group = tid / 128;
     const int row = tid / 64 % 2 * 4 + tid / 8 % 4, column = tid / 32 % 2 * 8 + tid % 8;
     float sum[1][1] = {};
+    const int c = tid % 16, r = tid / 16;
+    const int i = top + r, j = start + c;
+    const bool mine = tid < 128 && j < 27;
+    const float ahead0 = mine ? in2[i * 27 + j] : 0;
 #pragma unroll
     for (int p = 0; p < 1; ++p) {
         const int slot = left_term + p * 128;
@@ -783,24 +785,16 @@ GN_INLINE void s20(const struct net &net, const int unit, char *const gn_shared,
         to[column] = sum[y][0];
     }
     __syncthreads();
-    {
-        const int c = tid % 16;
+    if (mine) {
+        float value = sums[r * 16 + c];
         #pragma unroll 1
-        for (int r = tid / 16; r < 8; r += 16) {
-            const int i = top + r, j = start + c;
-            if (j < 27) {
-                float value = sums[r * 16 + c];
-                #pragma unroll 1
-                for (int g = 1; g < 2; ++g) {
-                    value += sums[g * 128 + r * 16 + c];
-                }
-                {
-                    const float x0 = in2[27 * i + j];
-                    const float x1 = c16[0];
-                    const _Bool t0 = x0 > x1;
-                    out0[27 * i + j] = t0 ? value : x1;
-                }
-            }
+        for (int g = 1; g < 2; ++g) {
+            value += sums[g * 128 + r * 16 + c];
+        }
+        {
+            const float x1 = c16[0];
+            const _Bool t0 = ahead0 > x1;
+            out0[27 * i + j] = t0 ? value : x1;
         }
     }
 }
@@ -842,6 +836,10 @@ GN_INLINE void s21(const struct net &net, const int unit, char *const gn_shared,
     const int group = tid / 64;
     const int row = tid / 4 % 16, column = tid % 4;
     float sum[1][1] = {};
+    const int c = tid % 4, r = tid / 4;
+    const int i = top + r, j = start + c;
+    const bool mine = tid < 64 && i < 27;
+    const float ahead2 = mine ? out0[i * 4 + j] : 0;
 #pragma unroll
     for (int p = 0; p < 1; ++p) {
         const int slot = left_term + p * 16;
@@ -914,24 +912,16 @@ GN_INLINE void s21(const struct net &net, const int unit, char *const gn_shared,
         to[column] = sum[y][0];
     }
     __syncthreads();
-    {
-        const int c = tid % 4;
-        #pragma unroll 1
-        for (int r = tid / 4; r < 16; r += 64) {
-            const int i = top + r, j = start + c;
-            if (i < 27) {
-                float value = sums[r * 4 + c];
-                #pragma unroll 3
-                for (int g = 1; g < 4; ++g) {
-                    value += sums[g * 64 + r * 4 + c];
-                }
-                {
-                    const float x0 = in2[0];
-                    const float x2 = out0[4 * i + j];
-                    const float t0 = x0 * value;
-                    out0[4 * i + j] = x2 - t0;
-                }
-            }
+    if (mine) {
+        float value = sums[r * 4 + c];
+        #pragma unroll 3
+        for (int g = 1; g < 4; ++g) {
+            value += sums[g * 64 + r * 4 + c];
+        }
+        {
+            const float x0 = in2[0];
+            const float t0 = x0 * value;
+            out0[4 * i + j] = ahead2 - t0;
         }
     }
 }

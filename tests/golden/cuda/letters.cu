@@ -358,6 +358,10 @@ GN_INLINE void s0(const struct net &net, const int unit, char *const gn_shared,
     const int group = tid / 64;
     const int row = tid / 8 % 4, column = tid / 32 % 2 * 8 + tid % 8;
     float sum[1][1] = {};
+    const int c = tid % 16, r = tid / 16;
+    const int i = top + r, j = start + c;
+    const bool mine = tid < 64 && i < 7;
+    const float ahead1 = mine ? in2[j] : 0;
 #pragma unroll
     for (int p = 0; p < 1; ++p) {
         const int slot = left_term + p * 256;
@@ -433,22 +437,14 @@ GN_INLINE void s0(const struct net &net, const int unit, char *const gn_shared,
         to[column] = sum[y][0];
     }
     __syncthreads();
-    {
-        const int c = tid % 16;
-        #pragma unroll 1
-        for (int r = tid / 16; r < 4; r += 16) {
-            const int i = top + r, j = start + c;
-            if (i < 7) {
-                float value = sums[r * 16 + c];
-                #pragma unroll 3
-                for (int g = 1; g < 4; ++g) {
-                    value += sums[g * 64 + r * 16 + c];
-                }
-                {
-                    const float x1 = in2[j];
-                    out0[64 * i + j] = value + x1;
-                }
-            }
+    if (mine) {
+        float value = sums[r * 16 + c];
+        #pragma unroll 3
+        for (int g = 1; g < 4; ++g) {
+            value += sums[g * 64 + r * 16 + c];
+        }
+        {
+            out0[64 * i + j] = value + ahead1;
         }
     }
 }
@@ -559,6 +555,14 @@ GN_INLINE void s5_2(const struct net &net, const int unit, char *const gn_shared
     const int group = tid / 64;
     const int row = tid / 4 % 16, column = tid % 4;
     float sum[1][1] = {};
+    const int c = tid % 1, r = tid / 1;
+    const int i = top + r, j = start / 4 + c;
+    const bool mine = tid < 16;
+    const float ahead2 = mine ? in2[i * 16 + j] : 0;
+    const float ahead5 = mine ? in3[i * 64 + j] : 0;
+    const float ahead6 = mine ? in4[i * 64 + j] : 0;
+    const float ahead7 = mine ? in5[i * 64 + j] : 0;
+    const float ahead8 = mine ? in6[i * 64 + j] : 0;
 #pragma unroll
     for (int p = 0; p < 1; ++p) {
         const int slot = left_term + p * 64;
@@ -612,57 +616,47 @@ GN_INLINE void s5_2(const struct net &net, const int unit, char *const gn_shared
         to[column] = sum[y][0];
     }
     __syncthreads();
-    {
-        const int c = tid % 1;
-        #pragma unroll 1
-        for (int r = tid / 1; r < 16; r += 256) {
-            const int i = top + r, j = start / 4 + c;
-            float value0 = sums[r * 4 + c];
-            #pragma unroll 3
-            for (int g = 1; g < 4; ++g) {
-                value0 += sums[g * 64 + r * 4 + c];
-            }
-            float value1 = sums[r * 4 + 1 + c];
-            #pragma unroll 3
-            for (int g = 1; g < 4; ++g) {
-                value1 += sums[g * 64 + r * 4 + 1 + c];
-            }
-            float value2 = sums[r * 4 + 2 + c];
-            #pragma unroll 3
-            for (int g = 1; g < 4; ++g) {
-                value2 += sums[g * 64 + r * 4 + 2 + c];
-            }
-            float value3 = sums[r * 4 + 3 + c];
-            #pragma unroll 3
-            for (int g = 1; g < 4; ++g) {
-                value3 += sums[g * 64 + r * 4 + 3 + c];
-            }
-            {
-                const float x2 = in2[16 * i + j];
-                const float x5 = in3[64 * i + j];
-                const float x6 = in4[64 * i + j];
-                const float x7 = in5[64 * i + j];
-                const float x8 = in6[64 * i + j];
-                const float t0 = x5 + value0;
-                const float t1 = x6 + value1;
-                const float t2 = x7 + value2;
-                const float t3 = x8 + value3;
-                const float y0 = gn_sigmoidf(t3);
-                const float y1 = gn_sigmoidf(t1);
-                const float y2 = gn_sigmoidf(t0);
-                const float y3 = gn_tanhf(t2);
-                const float t4 = y1 * x2;
-                const float t5 = y2 * y3;
-                const float y4 = t4 + t5;
-                const float y5 = gn_tanhf(y4);
-                out0[16 * i + j] = y0;
-                out1[16 * i + j] = y1;
-                out2[16 * i + j] = y2;
-                out3[16 * i + j] = y3;
-                out4[16 * i + j] = y4;
-                out5[16 * i + j] = y5;
-                out6[16 * i + j] = y0 * y5;
-            }
+    if (mine) {
+        float value0 = sums[r * 4 + c];
+        #pragma unroll 3
+        for (int g = 1; g < 4; ++g) {
+            value0 += sums[g * 64 + r * 4 + c];
+        }
+        float value1 = sums[r * 4 + 1 + c];
+        #pragma unroll 3
+        for (int g = 1; g < 4; ++g) {
+            value1 += sums[g * 64 + r * 4 + 1 + c];
+        }
+        float value2 = sums[r * 4 + 2 + c];
+        #pragma unroll 3
+        for (int g = 1; g < 4; ++g) {
+            value2 += sums[g * 64 + r * 4 + 2 + c];
+        }
+        float value3 = sums[r * 4 + 3 + c];
+        #pragma unroll 3
+        for (int g = 1; g < 4; ++g) {
+            value3 += sums[g * 64 + r * 4 + 3 + c];
+        }
+        {
+            const float t0 = ahead5 + value0;
+            const float t1 = ahead6 + value1;
+            const float t2 = ahead7 + value2;
+            const float t3 = ahead8 + value3;
+            const float y0 = gn_sigmoidf(t3);
+            const float y1 = gn_sigmoidf(t1);
+            const float y2 = gn_sigmoidf(t0);
+            const float y3 = gn_tanhf(t2);
+            const float t4 = y1 * ahead2;
+            const float t5 = y2 * y3;
+            const float y4 = t4 + t5;
+            const float y5 = gn_tanhf(y4);
+            out0[16 * i + j] = y0;
+            out1[16 * i + j] = y1;
+            out2[16 * i + j] = y2;
+            out3[16 * i + j] = y3;
+            out4[16 * i + j] = y4;
+            out5[16 * i + j] = y5;
+            out6[16 * i + j] = y0 * y5;
         }
     }
 }
@@ -1462,6 +1456,17 @@ GN_INLINE void s33_2(const struct net &net, const int unit, char *const gn_share
     const int group = tid / 32;
     const int row = tid / 2 % 16, column = tid % 2;
     float sum[1][1] = {};
+    const int c = tid % 2, r = tid / 2;
+    const int i = top + r, j = start + c;
+    const bool mine = tid < 32;
+    const float ahead1 = mine ? in2[i * 80 + j] : 0;
+    const float ahead2 = mine ? in3[i * 16 + j] : 0;
+    const float ahead3 = mine ? in4[i * 16 + j] : 0;
+    const float ahead5 = mine ? in6[i * 16 + j] : 0;
+    const float ahead6 = mine ? in7[i * 16 + j] : 0;
+    const float ahead7 = mine ? in8[i * 16 + j] : 0;
+    const float ahead8 = mine ? in9[i * 16 + j] : 0;
+    const float ahead9 = mine ? in10[i * 16 + j] : 0;
 #pragma unroll
     for (int p = 0; p < 1; ++p) {
         const int slot = left_term + p * 64;
@@ -1511,50 +1516,37 @@ GN_INLINE void s33_2(const struct net &net, const int unit, char *const gn_share
         to[column] = sum[y][0];
     }
     __syncthreads();
-    {
-        const int c = tid % 2;
-        #pragma unroll 1
-        for (int r = tid / 2; r < 16; r += 128) {
-            const int i = top + r, j = start + c;
-            float value = sums[r * 4 + c];
-            #pragma unroll 7
-            for (int g = 1; g < 8; ++g) {
-                value += sums[g * 64 + r * 4 + c];
-            }
-            {
-                const float x1 = in2[80 * i + j];
-                const float x2 = in3[16 * i + j];
-                const float x3 = in4[16 * i + j];
-                const float x4 = c75[0];
-                const float x5 = in6[16 * i + j];
-                const float x6 = in7[16 * i + j];
-                const float x7 = in8[16 * i + j];
-                const float x8 = in9[16 * i + j];
-                const float x9 = in10[16 * i + j];
-                const float t0 = value + x1;
-                const float t1 = t0 * x2;
-                const float t2 = x3 * x3;
-                const float t3 = x4 - t2;
-                const float t4 = t1 * t3;
-                const float t5 = x5 + t4;
-                const float t6 = t5 * x6;
-                const float t7 = x4 - x7;
-                const float t8 = x7 * t7;
-                const float t9 = t5 * x8;
-                const float t10 = x4 - x9;
-                const float t11 = x9 * t10;
-                const float t12 = t5 * x7;
-                const float t13 = x6 * x6;
-                const float t14 = x4 - t13;
-                const float t15 = t0 * x3;
-                const float t16 = x4 - x2;
-                const float t17 = x2 * t16;
-                out0[64 * i + j] = t6 * t8;
-                out1[64 * i + j] = t9 * t11;
-                out2[64 * i + j] = t12 * t14;
-                out3[64 * i + j] = t15 * t17;
-                out4[16 * i + j] = t5 * x9;
-            }
+    if (mine) {
+        float value = sums[r * 4 + c];
+        #pragma unroll 7
+        for (int g = 1; g < 8; ++g) {
+            value += sums[g * 64 + r * 4 + c];
+        }
+        {
+            const float x4 = c75[0];
+            const float t0 = value + ahead1;
+            const float t1 = t0 * ahead2;
+            const float t2 = ahead3 * ahead3;
+            const float t3 = x4 - t2;
+            const float t4 = t1 * t3;
+            const float t5 = ahead5 + t4;
+            const float t6 = t5 * ahead6;
+            const float t7 = x4 - ahead7;
+            const float t8 = ahead7 * t7;
+            const float t9 = t5 * ahead8;
+            const float t10 = x4 - ahead9;
+            const float t11 = ahead9 * t10;
+            const float t12 = t5 * ahead7;
+            const float t13 = ahead6 * ahead6;
+            const float t14 = x4 - t13;
+            const float t15 = t0 * ahead3;
+            const float t16 = x4 - ahead2;
+            const float t17 = ahead2 * t16;
+            out0[64 * i + j] = t6 * t8;
+            out1[64 * i + j] = t9 * t11;
+            out2[64 * i + j] = t12 * t14;
+            out3[64 * i + j] = t15 * t17;
+            out4[16 * i + j] = t5 * ahead9;
         }
     }
 }

@@ -12,6 +12,7 @@ from graphnet.kernels.cuda.gemm_load import Kind
 from graphnet.kernels.cuda.gemm_plan import Plan, Shape, choose
 from graphnet.kernels.cuda.gemm_tile import Side, Tile
 from graphnet.kernels.cuda.phase import Job
+from graphnet.kernels.text.program import Finish, Instr
 from graphnet.kernels.text.view import View
 
 
@@ -291,6 +292,43 @@ def test_an_epilogue_in_place_reads_the_old_element(run_cases):
     case.epilogue = lambda index, value: f"out0[{index[0]} * 40 + {index[1]}] -= 0.5f * {value};"
     run_cases([case])
     np.testing.assert_allclose(w, expected, rtol=1e-4, atol=1e-4)
+
+
+def scaled(out, bias, scale):
+    """out = product * scale + bias as an epilogue whose operands are known."""
+    views = [
+        View(n, "float32", a.shape, tuple(x // 4 for x in a.strides)) for n, a in (("extra0", bias), ("extra1", scale))
+    ]
+    program = [
+        Instr("x * y", ("x", "y"), (("in", 0), ("in", 2)), ("tmp", 0), "float32"),
+        Instr("x + y", ("x", "y"), (("tmp", 0), ("in", 1)), ("out", 0), "float32"),
+    ]
+    return Finish([view("out0", out.shape)], [view("product", out.shape), *views], program, (0,))
+
+
+def test_small_tiles_load_what_their_epilogue_reads_before_the_product(run_cases, tiled):
+    """Whole and cut off at the edges; large tiles, and parts, do so in the end."""
+    seen = []
+    for tile, parts, m, n in (
+        (Tile(Side(2, 4), Side(4, 8), 64), 1, 24, 64),
+        (Tile(Side(2, 2), Side(4, 4), 64), 1, 23, 62),
+        (TILES["large"][0], 1, 24, 64),
+        (Tile(Side(2, 4), Side(4, 8), 64), 2, 24, 64),
+    ):
+        tiled(tile, parts)
+        left, right, bias = random((m, 130)), random((130, n), seed=1), random(n, seed=2)
+        scale, out = random((m, n), seed=3), np.zeros((m, n), "f4")
+        options = {"scratch": gemm.matmul_scratch, "epilogue": scaled(out, bias, scale), "extra": (bias, scale)}
+        (result,) = run_cases([run_cases.Case(gemm.matmul, [out], [left, right], **options)])
+        np.testing.assert_allclose(out, (left.astype("f8") @ right) * scale + bias, rtol=1e-4, atol=1e-4)
+        before = result.phases[0].body.split("__syncthreads")[0]
+        seen.append([name in before for name in ("extra0[", "extra1[", "mine ?")])
+    assert seen == [[True, True, False], [True, True, True], [False] * 3, [False] * 3]
+
+
+def test_one_number_for_all_is_not_loaded_ahead():
+    out, one = np.zeros((3, 4), "f4"), np.broadcast_to(np.float32(2), (3, 4))
+    assert list(scaled(out, one, out).operands(("i", "j"))) == [2]
 
 
 def test_inf_and_nan_stay_in_their_rows_and_columns(run_cases):
