@@ -31,7 +31,7 @@ class EmulatedDevice:
     """
 
     name = "emulated"
-    precisions = ("float32",)
+    precisions = ("float32", "tf32", "bf16")
 
     def __init__(
         self,

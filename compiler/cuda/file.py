@@ -52,7 +52,7 @@ class _File:
         self.options = options
         self.memory = Memory(plan)
         self._target = target
-        self._steps = Steps(self.memory)
+        self._steps = Steps(self.memory, target.tensor)
         self._comments = Writer(plan)
         nodes = [self._nodes(s) for s in plan.steps]
         self.fails = any(f.fails for f in functions_in([n for part in nodes for n in part]))

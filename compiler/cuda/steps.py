@@ -87,13 +87,15 @@ CUDA = Writers("CUDA", WRITERS, fused, rows, many, reduce_of, _computing, _finis
 class Steps:
     """Writes the functions of one plan's steps."""
 
-    def __init__(self, memory: Memory) -> None:
+    def __init__(self, memory: Memory, tensor: bool = False) -> None:
+        """``tensor``: whether products may round their operands for tensor cores."""
         self._memory = memory
+        self._tensor = tensor
         self._names = Names()
 
     def functions(self, step: Leaf | Many, number: int, comment: Sequence[str]) -> list[Function]:
         """One function a phase; ``comment`` stands above the first."""
-        operands, made = CUDA.phases(step, self._memory, Job(unique=f"s{number}"))
+        operands, made = CUDA.phases(step, self._memory, Job(unique=f"s{number}", tensor=self._tensor))
         found = []
         for index, phase in enumerate(made):
             name = self._names.of(number, index, len(made))

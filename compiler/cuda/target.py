@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from graphnet.compiler.cuda.products import is_large
@@ -11,20 +12,21 @@ from graphnet.compiler.target import Target
 from graphnet.compiler.text.programs import rows_program
 from graphnet.kernels.cuda import gemm_packed, reduction
 from graphnet.kernels.cuda.rows import fits
-from graphnet.kernels.cuda.table import SCRATCH
+from graphnet.kernels.cuda.table import PRODUCTS, SCRATCH
 from graphnet.kernels.text.view import View
 
 
 def cuda_target(library: bool = False, precision: str = "float32") -> Target:
     """Scratch, packing and fusion as the kernel writers ask for them; every operand is read as it lies.
 
-    With ``library`` large products are left to cuBLAS; below float32 ``precision`` smaller ones too, since only it
-    uses tensor cores.
+    With ``library`` large products are left to cuBLAS. Below float32 ``precision`` it and the writers may use tensor
+    cores: the writers with operands rounded to TF32, also for "bf16".
     """
+    tensor = precision != "float32"
     large: Callable[[Kernel], bool] = (lambda step: is_large(step, precision)) if library else lambda step: False
     return Target(
         "cuda",
-        _scratch,
+        partial(_scratch, tensor),
         lambda temps, shape: 0,
         lambda op, position, array: False,
         compiled=True,
@@ -33,16 +35,18 @@ def cuda_target(library: bool = False, precision: str = "float32") -> Target:
         reductions=REDUCTIONS,
         reduced_scratch=_reduced_scratch,
         rows=_fits,
-        packing=_packing,
+        packing=partial(_packing, tensor),
         library=large,
+        tensor=tensor,
         identity=f"cuda {library} {precision}",
     )
 
 
-def _scratch(op: str, attrs: Mapping[str, Any], inputs: Sequence[Array], output: Array) -> int:
+def _scratch(tensor: bool, op: str, attrs: Mapping[str, Any], inputs: Sequence[Array], output: Array) -> int:
     if op not in SCRATCH:
         return 0
-    return SCRATCH[op]([_view("out0", output)], [_view(f"in{i}", a) for i, a in enumerate(inputs)], attrs)
+    how = {"tensor": tensor} if op in PRODUCTS else {}
+    return SCRATCH[op]([_view("out0", output)], [_view(f"in{i}", a) for i, a in enumerate(inputs)], attrs, **how)
 
 
 def _reduced_scratch(
@@ -52,9 +56,9 @@ def _reduced_scratch(
     return reduction.reduce_scratch([_view("out0", output)], ins, attrs, shape)
 
 
-def _packing(out: Array, left: Array, right: Array, groups: int) -> tuple[int, int]:
+def _packing(tensor: bool, out: Array, left: Array, right: Array, groups: int) -> tuple[int, int]:
     outs, ins = [_view("out0", out)], [_view("in0", left), _view("in1", right)]
-    width = gemm_packed.packed_width(outs, ins, {"groups": groups})
+    width = gemm_packed.packed_width(outs, ins, {"groups": groups}, tensor)
     return width, gemm_packed.packed_bytes(ins[1], width, groups) if width else 0
 
 

@@ -159,6 +159,8 @@ class Loads:
             self.term = f"{times(f'tid % {near}', run)} + {times(f'tid / {below}', SECTOR)}"
             self.lines, self.term_step = -(-size // self.line_step), SECTOR * (THREADS // below)
         self.terms = -(-depth // self.term_step)
+        # from term to term in shared memory
+        self.stride = size if operand.resident else row_length(size, operand.along)
         self.spare_lines = self.lines * self.line_step > size
         self.spare_terms = self.terms * self.term_step > depth
 
@@ -166,11 +168,6 @@ class Loads:
     def loaded(self) -> int:
         """Elements that a thread has on the way."""
         return 0 if self.operand.resident else self.lines * self.terms * self.run
-
-    @property
-    def stride(self) -> int:
-        """From term to term in shared memory."""
-        return self.size if self.operand.resident else row_length(self.size, self.operand.along)
 
     @property
     def elements(self) -> int:

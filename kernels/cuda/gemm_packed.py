@@ -14,7 +14,7 @@ from dataclasses import replace
 from math import gcd
 
 from graphnet.kernels.cuda.gemm_load import Kind, Operand, block, strided, times, unrolled
-from graphnet.kernels.cuda.gemm_phases import ahead_of, tiles_phase
+from graphnet.kernels.cuda.gemm_phases import ahead_of, text_for, tiles_phase
 from graphnet.kernels.cuda.gemm_plan import DEPTHS, Plan, Shape, choose
 from graphnet.kernels.cuda.gemm_tile import Product, Text, digit
 from graphnet.kernels.cuda.phase import THREADS, Job, Phase, index_type
@@ -39,11 +39,11 @@ SMALL = 2048
 """Multiplications up to which nothing is packed."""
 
 
-def packed_width(outs: Sequence[View], ins: Sequence[View], attrs: Attrs) -> int:
+def packed_width(outs: Sequence[View], ins: Sequence[View], attrs: Attrs, tensor: bool = False) -> int:
     """Columns of a panel if right is packed apart, for outs and ins of ``matmul``; 0 if that cannot be done.
 
     It can for matrices of more than one column and a few multiplications. In ``attrs["groups"]``, one if that is
-    left out, it can if these divide the columns.
+    left out, it can if these divide the columns. ``tensor`` is that of the job that will multiply.
     """
     (out,), (left, right), groups = outs, ins, attrs.get("groups", 1)
     if len(out.shape) != 2 or len(right.shape) != 2 or out.shape[1] % groups:
@@ -57,7 +57,7 @@ def packed_width(outs: Sequence[View], ins: Sequence[View], attrs: Attrs) -> int
         """Clocks, and what the memory is worth that stays taken."""
         item, k = ITEMSIZE[out.dtype], left.shape[1]
         taken = k * width * item / RESIDENT if _resident(k, width, item) else 0.0
-        return _plan(out, left, width, groups).clocks * (1 + ROOM * taken)
+        return _plan(out, left, width, groups, tensor).clocks * (1 + ROOM * taken)
 
     return min(widths, key=cost, default=0)
 
@@ -102,7 +102,7 @@ def matmul_packed(outs: Sequence[View], ins: Sequence[View], attrs: Attrs, job: 
     if not out.size:
         return []
     product = _product(out, ins[0], ins[1], width, groups, job)
-    text = Text(product, _plan(out, ins[0], width, groups).tile)
+    text = text_for(product, _plan(out, ins[0], width, groups, job.tensor))
     phase = tiles_phase(text, job)
     if not product.right.resident:
         return [phase]
@@ -142,6 +142,7 @@ def _product(out: View, left: View, packed: View, width: int, groups: int, job: 
         across=columns,
         down=abs(out.strides[0]) == 1 and abs(out.strides[1]) != 1 and m > 1,
         reach=index_type(out, left, packed),
+        tensor=job.tensor and out.dtype == "float32",
         ahead=ahead_of(job),
     )
 
@@ -177,8 +178,19 @@ def _resident(k: int, width: int, item: int) -> bool:
     return -(-k // DEPTHS[-1]) * DEPTHS[-1] * width * item <= RESIDENT
 
 
-def _plan(out: View, left: View, width: int, groups: int) -> Plan:
+def _plan(out: View, left: View, width: int, groups: int, tensor: bool) -> Plan:
     (m, n), k, item = out.shape, left.shape[1], ITEMSIZE[out.dtype]
     total, panels = _panels(n, width, groups) * width, Kind("line", gcd(16 // item, width))
-    shape = Shape(out.dtype, m, total, k, 1, _left(left).kind, panels, across=width, parts=False)
+    shape = Shape(
+        out.dtype,
+        m,
+        total,
+        k,
+        1,
+        _left(left).kind,
+        panels,
+        across=width,
+        parts=False,
+        tensor=tensor,
+    )
     return choose(replace(shape, resident=_resident(k, width, item)))

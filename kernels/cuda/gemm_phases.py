@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from graphnet.kernels.cuda.gemm_load import RUNS, block, declared, unrolled
-from graphnet.kernels.cuda.gemm_plan import Shape, choose
+from graphnet.kernels.cuda.gemm_load import block, declared, unrolled
+from graphnet.kernels.cuda.gemm_plan import Plan, Shape, choose
+from graphnet.kernels.cuda.gemm_tensor import TensorText, TensorTile
 from graphnet.kernels.cuda.gemm_tile import Product, Text
 from graphnet.kernels.cuda.phase import THREADS, Job, Phase
 from graphnet.kernels.text.program import Finish
@@ -27,7 +28,13 @@ def ahead_of(job: Job) -> Callable[[str, str], Mapping[int, tuple[str, str]]] | 
 def text_of(product: Product) -> Text:
     """The tiles of a product."""
     p = product
-    plan = choose(Shape(p.dtype, p.m, p.n, p.k, p.entries, p.left.kind, p.right.kind))
+    return text_for(p, choose(Shape(p.dtype, p.m, p.n, p.k, p.entries, p.left.kind, p.right.kind, tensor=p.tensor)))
+
+
+def text_for(product: Product, plan: Plan) -> Text:
+    """The tiles that a plan chose."""
+    if isinstance(plan.tile, TensorTile):
+        return TensorText(product, plan.tile, plan.parts)
     return Text(product, plan.tile, plan.parts)
 
 
@@ -56,7 +63,8 @@ def tiles_phase(text: Text, job: Job) -> Phase:
     ways = f", {tile.ways} ways" if tile.ways > 1 else ""
     parts = f", terms in {text.parts} parts" if text.parts > 1 else ""
     note = f"tiles of {tile.rows.size} x {tile.columns.size} by {tile.depth}{ways}{parts}"
-    return Phase("\n".join(text.lines(job.scratch)), text.units, text.shared, helpers=(RUNS,), note=note)
+    note += " on tensor cores" if isinstance(text, TensorText) else ""
+    return Phase("\n".join(text.lines(job.scratch)), text.units, text.shared, helpers=text.helpers, note=note)
 
 
 def zeros(product: Product) -> Phase:

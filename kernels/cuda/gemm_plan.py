@@ -13,9 +13,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain, product
 from math import ceil, gcd
 
 from graphnet.kernels.cuda.gemm_load import SECTOR, Kind, power, row_length
+from graphnet.kernels.cuda.gemm_tensor import COLUMNS, ROWS, TERMS, TensorTile
+from graphnet.kernels.cuda.gemm_tensor import row_length as tensor_length
 from graphnet.kernels.cuda.gemm_tile import Side, Tile
 from graphnet.kernels.cuda.phase import SHARED, THREADS
 from graphnet.kernels.text.view import ITEMSIZE
@@ -35,6 +38,8 @@ ALONE = 64
 """Bytes a clock to a multiprocessor when few of them do."""
 LOADED = 32
 """Elements that a thread may have on the way."""
+TENSOR = 6
+"""Clocks in which one of a multiprocessor's four tensor cores does 16 x 8 x 8 multiply-adds of TF32 for one warp."""
 WAYS = 32
 """Groups of threads that may share the terms of a sum: few threads add them up."""
 DEPTHS = (8, 16, 32, 64, 128, 256)
@@ -45,7 +50,7 @@ class Shape:
     """What the choice depends on: sizes, and for each operand along which axis and in what runs it is loaded.
 
     ``across``, if given, is the number of columns of a tile; a ``resident`` right operand is in shared memory
-    already. ``parts``: the terms may be cut.
+    already. ``parts``: the terms may be cut. ``tensor``: tiles may be for tensor cores.
     """
 
     dtype: str
@@ -58,13 +63,14 @@ class Shape:
     across: int = 0
     resident: bool = False
     parts: bool = True
+    tensor: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """A tile, in how many parts the terms are cut, and what the model says it takes."""
 
-    tile: Tile
+    tile: Tile | TensorTile
     parts: int
     clocks: float
 
@@ -120,9 +126,8 @@ def _parts(shape: Shape, tiles: int, depth: int) -> Iterator[int]:
 class _Block:
     """What a block does in a chunk: instructions, shared and global memory, in clocks of a multiprocessor."""
 
-    def __init__(self, shape: Shape, tile: Tile) -> None:
+    def __init__(self, shape: Shape, tile: Tile | TensorTile) -> None:
         item, warps = ITEMSIZE[shape.dtype], WARPS / SCHEDULERS
-        widest = 16 // item if item >= 4 else 1
         self.tile, rows, columns, depth = tile, tile.rows, tile.columns, tile.depth
         sides = [(rows.size, shape.left)] + ([] if shape.resident else [(columns.size, shape.right)])
         loads = [(_per_thread(size, depth, kind), kind) for size, kind in sides]
@@ -130,20 +135,36 @@ class _Block:
         stores = sum(count * (kind.run if kind.along == "depth" else 1) for count, kind in loads)
         # with a table, each load takes its entry first, and compares rows and columns
         self.loading = warps * (sum(count * (4 + kind.table) for count, kind in loads) + stores + 20)
-        self.multiplications = rows.each * columns.each * item / 4
-        pieces = [many for side in (rows, columns) for _, many in side.pieces(widest)]
-        self.step = warps * (self.multiplications + len(pieces) + 1)
-        self.banks = WARPS * sum(2 if many * item > 8 else 1 for many in pieces)
         self.bytes = sum(size for size, _ in sides) * depth * item
-        lengths = [row_length(size, kind.along) * item + kind.table * 8 for size, kind in sides]
+        if isinstance(tile, TensorTile):
+            self._on_tensor_cores(tile)
+            lengths = [tensor_length(size) * item + kind.table * 8 for size, kind in sides]
+        else:
+            self._in_registers(tile, item)
+            lengths = [row_length(size, kind.along) * item + kind.table * 8 for size, kind in sides]
         self.shared = sum(2 * depth * length for length in lengths)
         self.results = tile.ways * rows.size * (ceil(columns.size / 4) * 4 + 4) * max(item, 4)
 
+    def _in_registers(self, tile: Tile, item: int) -> None:
+        """``step`` and ``banks`` are clocks for ``terms`` terms of each group; ``registers`` those of a thread."""
+        sums, widest = tile.rows.each * tile.columns.each, 16 // item if item >= 4 else 1
+        pieces = [many for side in (tile.rows, tile.columns) for _, many in side.pieces(widest)]
+        self.terms = 1
+        self.step = WARPS / SCHEDULERS * (sums * item / 4 + len(pieces) + 1)
+        self.banks = WARPS * sum(2 if many * item > 8 else 1 for many in pieces)
+        self.registers = sums * (2 if item > 4 else 1) + self.loaded + 56
+
+    def _on_tensor_cores(self, tile: TensorTile) -> None:
+        taken, products = 4 * tile.down + 2 * tile.across, tile.down * tile.across
+        self.terms = TERMS
+        # each element that is taken is rounded, too
+        self.step = WARPS / SCHEDULERS * max(TENSOR * products, 2 * taken + products + 4)
+        self.banks = WARPS * taken
+        self.registers = 4 * products + taken + self.loaded + 56
+
     def resident(self) -> int:
         """Blocks that a multiprocessor holds at once."""
-        sums = self.tile.rows.each * self.tile.columns.each
-        registers = sums * (2 if self.multiplications > sums else 1) + self.loaded + 56
-        return max(1, min(2, 65536 // (THREADS * registers)))
+        return max(1, min(2, 65536 // (THREADS * self.registers)))
 
 
 def _clocks(shape: Shape, block: _Block, tiles: int, parts: int) -> float:
@@ -152,7 +173,7 @@ def _clocks(shape: Shape, block: _Block, tiles: int, parts: int) -> float:
     length = ceil(ceil(shape.k / parts) / tile.depth) * tile.depth
     parts = ceil(shape.k / length)
     chunks = ceil(min(length, shape.k) / tile.depth)
-    steps = ceil(min(length, shape.k) / tile.ways)
+    steps = ceil(min(length, shape.k) / (tile.ways * block.terms))
     units = tiles * parts
     rate = min(ALONE, CACHE * MULTIPROCESSORS / min(units, MULTIPROCESSORS))
     compute = max(steps * block.step + chunks * (block.loading + 40), steps * block.banks)
@@ -207,7 +228,30 @@ def _plans(shape: Shape) -> Iterator[Plan]:
                     yield Plan(tile, parts, _clocks(shape, block, tiles, parts))
 
 
+def _tensor_plans(shape: Shape) -> Iterator[Plan]:
+    """Tiles for tensor cores, of no more than twice the lines there are."""
+    for warps, down, across, width in product((1, 2, 4, 8), (1, 2, 3, 4), (1, 2, 4, 8), range(1, 9)):
+        rows, columns = Side(warps, ROWS * down), Side(across, COLUMNS * width)
+        if warps * across > WARPS or down * width > 16:
+            continue
+        if rows.size > max(2 * shape.m, ROWS) or columns.size > max(2 * shape.n, COLUMNS):
+            continue
+        if shape.across and columns.size != shape.across:
+            continue
+        tiles = shape.entries * ceil(shape.m / rows.size) * ceil(shape.n / columns.size)
+        for depth in DEPTHS:
+            tile = TensorTile(rows, columns, depth)
+            if depth % (tile.ways * TERMS) or depth > max(tile.ways * TERMS, power(shape.k)):
+                continue
+            block = _Block(shape, tile)
+            if block.shared > SHARED or block.loaded > LOADED or block.results > SHARED * tile.down:
+                continue
+            for parts in _parts(shape, tiles, depth):
+                yield Plan(tile, parts, _clocks(shape, block, tiles, parts))
+
+
 @lru_cache(maxsize=1024)
 def choose(shape: Shape) -> Plan:
     """The cheapest plan."""
-    return min(_plans(shape), key=lambda plan: plan.clocks)
+    plans = chain(_plans(shape), _tensor_plans(shape)) if shape.tensor and shape.dtype == "float32" else _plans(shape)
+    return min(plans, key=lambda plan: plan.clocks)

@@ -15,7 +15,7 @@ from graphnet.kernels.cuda.gemm_load import block, declared, times, total, unrol
 from graphnet.kernels.cuda.phase import SHARED, THREADS
 
 if TYPE_CHECKING:
-    from graphnet.kernels.cuda.gemm_tile import Product, Tile
+    from graphnet.kernels.cuda.gemm_tile import Cut, Product
 
 Pieces = Sequence[tuple[int, int]]
 
@@ -23,7 +23,7 @@ Pieces = Sequence[tuple[int, int]]
 class Results:
     """The text for the results of one tile; ``row_pieces`` and ``column_pieces`` are what a thread has sums of."""
 
-    def __init__(self, product: Product, tile: Tile, parts: int, row_pieces: Pieces, column_pieces: Pieces) -> None:
+    def __init__(self, product: Product, tile: Cut, parts: int, row_pieces: Pieces, column_pieces: Pieces) -> None:
         self.product, self.tile, self.parts = product, tile, parts
         self.row_pieces, self.column_pieces = row_pieces, column_pieces
         whole = tile.ways * tile.rows.size * self.stride * product.sum_bytes
@@ -56,14 +56,18 @@ class Results:
     def lines(self) -> list[str]:
         """The groups' sums added in order, through shared memory, and stored."""
         lines = [f"{self.product.sum_type} *const sums = ({self.product.sum_type} *)gn_shared;"]
-        inner = []
-        for first, many in self.row_pieces[: len(self.row_pieces) // self.rounds]:
-            inner += unrolled(f"for (int y = 0; y < {many}; ++y)", self._hand_in(first, many))
-        inner += ["__syncthreads();", *self._elements()]
+        inner = [*self._handed_in(), "__syncthreads();", *self._elements()]
         if self.rounds == 1:
             return [*lines, *inner]
         inner += ["__syncthreads();"]
         return [*lines, *unrolled(f"for (int round = 0; round < {self.rounds}; ++round)", inner)]
+
+    def _handed_in(self) -> list[str]:
+        """A thread's sums, or a round's share of them, to shared memory."""
+        lines: list[str] = []
+        for first, many in self.row_pieces[: len(self.row_pieces) // self.rounds]:
+            lines += unrolled(f"for (int y = 0; y < {many}; ++y)", self._hand_in(first, many))
+        return lines
 
     def _hand_in(self, first: int, many: int) -> list[str]:
         """A thread's sums of one row to shared memory."""

@@ -16,8 +16,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import gcd, prod
+from typing import Protocol
 
-from graphnet.kernels.cuda.gemm_load import Loads, Operand, block, times, total, unrolled
+from graphnet.kernels.cuda.gemm_load import RUNS, Loads, Operand, block, times, total, unrolled
 from graphnet.kernels.cuda.gemm_results import Results
 from graphnet.kernels.cuda.phase import THREADS
 from graphnet.kernels.text.view import CTYPES, ITEMSIZE
@@ -68,6 +69,19 @@ class Tile:
         return THREADS // (self.rows.threads * self.columns.threads)
 
 
+class Cut(Protocol):
+    """What is common to all kinds of tiles: lines, terms of a chunk, and groups that share the terms of a sum."""
+
+    @property
+    def rows(self) -> Side: ...
+    @property
+    def columns(self) -> Side: ...
+    @property
+    def depth(self) -> int: ...
+    @property
+    def ways(self) -> int: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Product:
     """``entries`` products of m rows, n columns and k terms each, all of one dtype.
@@ -77,6 +91,7 @@ class Product:
     tile's columns are so many runs side by side of ``across`` columns of each group: store takes the value of each
     for j < across. ``down``: results lie in memory down their columns. ``reach`` is the C type of indices. If what
     store reads can be loaded ``ahead``, that gives C type and expression by number, and store takes ``ahead=True``.
+    ``tensor``: operands may be rounded to TF32 for tensor cores.
     """
 
     dtype: str
@@ -91,6 +106,7 @@ class Product:
     across: int = 0
     down: bool = False
     reach: str = "int"
+    tensor: bool = False
     ahead: Callable[[str, str], Mapping[int, tuple[str, str]]] | None = None
 
     @property
@@ -127,7 +143,9 @@ def digit(name: str, below: int, size: int, before: Sequence[int]) -> str:
 class Text:
     """The statements of a unit that computes one tile of a product, or some of the terms of one."""
 
-    def __init__(self, product: Product, tile: Tile, parts: int = 1) -> None:
+    helpers: tuple[str, ...] = (RUNS,)
+
+    def __init__(self, product: Product, tile: Cut, parts: int = 1) -> None:
         """The terms are cut in about ``parts`` parts, each of whole chunks."""
         self.product, self.tile = product, tile
         self.down, self.across = -(-product.m // tile.rows.size), -(-product.n // tile.columns.size)
@@ -144,7 +162,7 @@ class Text:
         self.left, self.right = (Loads(*side, tile.depth, self.ctype, product.reach) for side in sides)
         self.row_pieces = list(tile.rows.pieces(product.widest))
         self.column_pieces = list(tile.columns.pieces(gcd(product.widest, self.right.stride)))
-        self.results = Results(product, tile, self.parts, self.row_pieces, self.column_pieces)
+        self.results = self._results()
 
     # -- sizes
 
@@ -165,16 +183,23 @@ class Text:
         counts = [x.elements * item for x in sides] + [x.table * wide for x in sides]
         return tuple(-(-buffers * count // 16) * 16 for count in counts)
 
+    def _results(self) -> Results:
+        return Results(self.product, self.tile, self.parts, self.row_pieces, self.column_pieces)
+
     # -- text
 
     def lines(self, scratch: str) -> list[str]:
         """All statements; ``scratch`` is a char * to the sums of all parts: (part, entry, i, j)."""
-        sums = f"{self.product.sum_type} sum[{self.tile.rows.each}][{self.tile.columns.each}] = {{}};"
-        start = [*self._place(), *self._buffers(), *self.left.start(), *self.right.start(), *self._threads(), sums]
+        start = [*self._place(), *self._buffers(), *self.left.start(), *self.right.start(), *self._threads()]
+        start.append(self._sums())
         ctype = self.product.sum_type
         parts = [f"{ctype} *const parts = ({ctype} *){scratch};"] if self.parts > 1 else []
         start += self.results.ahead()
         return ["const int tid = threadIdx.x;", *parts, *start, *self._loop(), *self.results.lines()]
+
+    def _sums(self) -> str:
+        """The declaration of a thread's sums."""
+        return f"{self.product.sum_type} sum[{self.tile.rows.each}][{self.tile.columns.each}] = {{}};"
 
     def _place(self) -> list[str]:
         """Which tile and which of its terms are the unit's."""

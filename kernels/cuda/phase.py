@@ -24,12 +24,14 @@ class Job:
 
     ``scratch`` is the name of a ``char *`` at a 256-byte boundary with as many bytes as the op's scratch function
     asked for. ``epilogue``, if given, takes each finished element of the result instead of a plain store.
-    ``unique`` is a prefix for names outside functions, different for every step.
+    ``unique`` is a prefix for names outside functions, different for every step. ``tensor``: products of float32 may
+    round their operands to TF32, so that tensor cores compute them.
     """
 
     scratch: str = "scratch"
     epilogue: Epilogue | None = None
     unique: str = "k"
+    tensor: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ class Phase:
 Writer = Callable[[Sequence[View], Sequence[View], Attrs, Job], list[Phase]]
 """(outs, ins, attrs, job) -> phases. Shapes are static; every loop bound is a number in the text."""
 
-ScratchSize = Callable[[Sequence[View], Sequence[View], Attrs], int]
+ScratchSize = Callable[..., int]
 """(outs, ins, attrs) -> bytes of scratch that the writer's phases use."""
 
 

@@ -22,7 +22,7 @@ from graphnet.kernels.cuda import (
 )
 from graphnet.kernels.cuda.phase import ScratchSize, Writer
 
-__all__ = ["SCRATCH", "WRITERS"]
+__all__ = ["PRODUCTS", "SCRATCH", "WRITERS"]
 
 WRITERS: dict[str, Writer] = {
     "matmul": gemm.matmul,
@@ -55,6 +55,9 @@ WRITERS: dict[str, Writer] = {
 }
 
 _MODULES = (arg, conv, cumsum, gemm, gemm_packed, index, pool, random, reduction, scatter, sort)
+
+PRODUCTS = ("matmul", "conv2d", "conv2d_input", "conv2d_weight")
+"""Ops whose scratch functions also take ``tensor``, as their writers do with the job."""
 
 SCRATCH: dict[str, ScratchSize] = {
     op: getattr(module, f"{op}_scratch") for op in WRITERS for module in _MODULES if hasattr(module, f"{op}_scratch")

@@ -44,6 +44,7 @@ class Case:
     ``outs`` and ``ins`` are arrays, strided or broadcast as they may be, named out0, out1, .., in0, ..; one that has
     the same memory, shape and strides as one before shares its name. Or they are (View, array), to choose the name.
     ``scratch`` is bytes or a writer's scratch function. ``extra`` arrays are those of the epilogue: extra0, ..
+    ``tensor`` is the job's.
     """
 
     phases: Sequence[Phase] | Callable[..., list[Phase]]
@@ -53,6 +54,7 @@ class Case:
     scratch: Any = 0
     epilogue: Any = None
     extra: Sequence[Any] = ()
+    tensor: bool = False
 
 
 def view_of(name, array):
@@ -127,7 +129,7 @@ class Bound:
         outs, ins = views[:n], views[n:m]
         self.outs, self.written = self.arrays[:n], self.arrays[:n] + self.arrays[m:]
         self.scratch = case.scratch(outs, ins, case.attrs) if callable(case.scratch) else case.scratch
-        job = Job(epilogue=case.epilogue, unique=f"k{number}")
+        job = Job(epilogue=case.epilogue, unique=f"k{number}", tensor=case.tensor)
         self.phases = list(case.phases(outs, ins, case.attrs, job) if callable(case.phases) else case.phases)
         self.names = [f"case{number}_{i}" for i in range(len(self.phases))]
         changed = {v.name for v in (*outs, *views[m:])}

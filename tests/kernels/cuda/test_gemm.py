@@ -10,6 +10,7 @@ import pytest
 from graphnet.kernels.cuda import gemm, gemm_phases
 from graphnet.kernels.cuda.gemm_load import Kind
 from graphnet.kernels.cuda.gemm_plan import Plan, Shape, choose
+from graphnet.kernels.cuda.gemm_tensor import TensorTile
 from graphnet.kernels.cuda.gemm_tile import Side, Tile
 from graphnet.kernels.cuda.phase import Job
 from graphnet.kernels.text.program import Finish, Instr
@@ -107,6 +108,10 @@ TILES = {
     "parts": (Tile(Side(4, 4), Side(8, 4), 16), 3),
     "many parts": (Tile(Side(4, 1), Side(4, 6), 16), 40),
     "one row": (Tile(Side(1, 1), Side(8, 4), 32), 2),
+    "tensor": (TensorTile(Side(2, 64), Side(4, 32), 16), 1),
+    "tensor ways": (TensorTile(Side(1, 32), Side(2, 16), 64), 1),
+    "tensor parts": (TensorTile(Side(4, 16), Side(2, 24), 16), 3),
+    "tensor one piece": (TensorTile(Side(1, 16), Side(1, 8), 64), 1),
 }
 
 
@@ -126,7 +131,7 @@ def test_every_kind_of_tile_agrees(run_cases, tiled, name):
     tiled(*TILES[name])
     rng = np.random.default_rng(3)
     triples = []
-    wide = "f4" if name in ("large", "odd sides") else "f8"
+    wide = "f4" if name in ("large", "odd sides") or "tensor" in name else "f8"
     for m, k, n, dtype in ((136, 80, 132, "f4"), (33, 70, 131, "f4"), (30, 700, 25, wide), (128, 64, 128, "f4")):
         for make in (plain, turned):
             left, right = (rng.integers(-4, 5, shape).astype(dtype) for shape in ((m, k), (k, n)))
