@@ -39,6 +39,11 @@ class Axis:
         return self.stride // gcd(self.stride, self.dilation)
 
     @property
+    def pace(self) -> int:
+        """How far apart in the result a pixel meets these elements."""
+        return self.step * self.dilation // self.stride
+
+    @property
     def residues(self) -> int:
         return min(self.stride, self.image)
 

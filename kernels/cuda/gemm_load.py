@@ -10,7 +10,7 @@ a row is an odd multiple of 4, so that they fall into different banks.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import gcd
 from typing import NamedTuple
@@ -102,6 +102,16 @@ def strided(pointer: str, line: int, depth: int, lines: int, terms: int, run: in
 def times(name: str, factor: int) -> str:
     """The C expression of an index times a number."""
     return "0" if factor == 0 or name == "0" else name if factor == 1 else f"{name} * {factor}"
+
+
+def picked(numbers: Sequence[int], index: str) -> str:
+    """The C expression of one of these numbers, whose place is known where the text runs."""
+    text = str(numbers[-1])
+    if len(set(numbers)) == 1:
+        return text
+    for place in reversed(range(len(numbers) - 1)):
+        text = f"{index} == {place} ? {numbers[place]} : {text}"
+    return f"({text})"
 
 
 def row_length(size: int, along: str) -> int:
@@ -236,7 +246,9 @@ class Loads:
         guards = [f"{name}_in[q]"] if self._guarded else []
         guards += [f"k < {stop}"] if stop else []
         guards += [f"(unsigned)({name}_at{x}[q] + {depth[x]}) < {n}u" for x, n in enumerate(limits, 1)]
-        inside, place = " && ".join(guards), f"{self.operand.pointer} + ({name}_at[q] + {depth[0]})"
+        # no &&: the loads would be branches, each waiting for its entry of the table before the next is read
+        inside = " & ".join(f"({g})" if " " in g and len(guards) > 1 else g for g in guards)
+        place = f"{self.operand.pointer} + ({name}_at[q] + {depth[0]})"
         to = f"{name}_next[{self._number}]"
         if run > 1:
             whole = "true" if self.operand.aligned else f"{name}_whole"

@@ -20,7 +20,7 @@ SLICES = 8
 def text_of(product: Product) -> Text:
     """The tiles of a product."""
     p = product
-    plan = choose(Shape(p.dtype, p.m, p.n, p.k, p.entries, p.left.kind, p.right.kind))
+    plan = choose(Shape(p.dtype, p.m, p.n, p.k, p.entries, p.left.kind, p.right.kind, span=p.span))
     return Text(product, plan.tile, plan.parts)
 
 
@@ -48,7 +48,8 @@ def tiles_phase(text: Text, job: Job) -> Phase:
     tile = text.tile
     ways = f", {tile.ways} ways" if tile.ways > 1 else ""
     parts = f", terms in {text.parts} parts" if text.parts > 1 else ""
-    note = f"tiles of {tile.rows.size} x {tile.columns.size} by {tile.depth}{ways}{parts}"
+    share = f", {100 * text.share:.0f} % of the terms" if text.product.span else ""
+    note = f"tiles of {tile.rows.size} x {tile.columns.size} by {tile.depth}{ways}{parts}{share}"
     return Phase("\n".join(text.lines(job.scratch)), text.units, text.shared, helpers=(RUNS,), note=note)
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from math import gcd, prod
 
 from graphnet.kernels.cuda.gemm_load import Loads, Operand, block, declared, times, unrolled
+from graphnet.kernels.cuda.gemm_span import Span
 from graphnet.kernels.cuda.phase import SHARED, THREADS
 from graphnet.kernels.text.view import CTYPES, ITEMSIZE
 
@@ -74,7 +75,8 @@ class Product:
     The operands' texts may use ``entry``, which is there if there are several. ``store`` gives the statements for
     the finished element at row i and column j of one. In ``groups``, n is a multiple of the tile's columns and the
     tile's columns are so many runs side by side of ``across`` columns of each group: store takes the value of each
-    for j < across. ``down``: results lie in memory down their columns. ``reach`` is the C type of indices.
+    for j < across. ``down``: results lie in memory down their columns. ``reach`` is the C type of indices. With a
+    ``span``, a tile goes only through the terms that this says its columns need.
     """
 
     dtype: str
@@ -89,6 +91,7 @@ class Product:
     across: int = 0
     down: bool = False
     reach: str = "int"
+    span: Span | None = None
 
     @property
     def sum_type(self) -> str:
@@ -131,8 +134,10 @@ class Text:
         self.length = -(-product.k // (parts * tile.depth)) * tile.depth
         self.parts = -(-product.k // self.length)
         self.chunks = -(-min(self.length, product.k) // tile.depth)
+        # a unit's terms do not begin with the product's first, or do not go on to its last
+        self.cut = self.parts > 1 or product.span is not None
         # some chunks hold fewer terms than the others, or none
-        self.ragged = self.parts * self.length != product.k
+        self.ragged = self.parts * self.length != product.k or product.span is not None
         self.ctype = CTYPES[product.dtype]
         sides = (
             ("left", product.left, tile.rows.size, product.m),
@@ -147,6 +152,12 @@ class Text:
     @property
     def units(self) -> int:
         return self.product.entries * self.parts * self.down * self.across
+
+    @property
+    def share(self) -> float:
+        """Of all terms, those that a tile goes through on average."""
+        p = self.product
+        return p.span.average(p.entries, p.n, self.tile.columns.size) / p.k if p.span else 1.0
 
     @property
     def shared(self) -> int:
@@ -194,6 +205,8 @@ class Text:
         entry, part, down, across = (digit("unit", prod(sizes[i + 1 :]), sizes[i], sizes[:i]) for i in range(4))
         lines = [f"const {p.reach} entry = {entry};"] if p.entries > 1 else []
         lines.append(f"const int top = {times(down, tile.rows.size)}, start = {times(across, tile.columns.size)};")
+        if p.span:
+            return [*lines, *p.span.lines(p.n, tile.columns.size, tile.depth, part, self.parts)]
         if self.parts > 1:
             lines.append(f"const int part = {part}, begin = part * {self.length};")
         if self.parts > 1 and self.ragged:
@@ -233,9 +246,9 @@ class Text:
     def _loop(self) -> list[str]:
         """All chunks, the next one on its way while one is multiplied."""
         sides, depth, k = (self.left, self.right), self.tile.depth, self.product.k
-        begin, stop = ("begin", "stop") if self.parts > 1 else ("0", str(k))
+        begin, stop = ("begin", "stop") if self.cut else ("0", str(k))
         guard = stop if self.ragged else ""
-        base = f"{begin} + " if self.parts > 1 else ""
+        base = f"{begin} + " if self.cut else ""
         lines = _both(x.fill("0", begin) for x in sides)
         lines += ["__syncthreads();"] if lines else []
         lines += _both(x.fetch("0", begin, guard) for x in sides)
@@ -243,7 +256,11 @@ class Text:
         lines += [*_both(x.put("0") for x in sides), "__syncthreads();"]
         if self.chunks == 1:
             return [*lines, *self._multiply("0", begin, stop), "__syncthreads();"]
-        more = f"if (chunk + 1 < {self.chunks})"
+        chunks = str(self.chunks)
+        if self.product.span:
+            chunks = "chunks"
+            lines.append(f"const int chunks = (stop - begin + {depth - 1}) / {depth};")
+        more = f"if (chunk + 1 < {chunks})"
         inner = [
             f"const int now = chunk % 2, at = {base}chunk * {depth};",
             *block(more, _both(x.fetch("(1 - now)", f"at + {depth}", guard) for x in sides)),
@@ -252,7 +269,7 @@ class Text:
             *block(more, _both(x.put("(1 - now)") for x in sides)),
             "__syncthreads();",
         ]
-        return [*lines, *unrolled(f"for (int chunk = 0; chunk < {self.chunks}; ++chunk)", inner, "1")]
+        return [*lines, *unrolled(f"for (int chunk = 0; chunk < {chunks}; ++chunk)", inner, "1")]
 
     def _multiply(self, now: str, at: str, stop: str) -> list[str]:
         """Multiplies a chunk that is in shared memory, where it is number ``now`` and begins with term ``at``."""
