@@ -64,7 +64,7 @@ def _forward(conv: Conv, job: Job) -> Product:
         tabled=not dense,
     )
     run = gcd(wide, conv.size, x.strides[0], x.strides[1]) if plain and in_order(x, slice(2, None)) else 1
-    image = Operand(x.name, conv.of_result, conv.of_kernel, "line", run, conv.limits, tabled=True)
+    image = Operand(x.name, conv.of_result, conv.of_kernel, "line", run, conv.limits, tabled=True, near=conv.near)
     k, n = 0 if conv.nothing else terms, conv.images * conv.size
     return Product(x.dtype, conv.outputs, n, k, weights, image, store, conv.groups, reach=conv.reach)
 
@@ -116,6 +116,6 @@ def _weight(conv: Conv) -> Product:
         gcd(wide, conv.size, g.strides[0], g.strides[1]) if dense else 1,
         tabled=True,
     )
-    image = Operand(x.name, conv.of_kernel, conv.of_result, "depth", 1, conv.limits, tabled=True)
+    image = Operand(x.name, conv.of_kernel, conv.of_result, "depth", 1, conv.limits, tabled=True, near=conv.near)
     k, n = 0 if conv.nothing else conv.images * conv.size, conv.channels * conv.kernel
     return Product(x.dtype, conv.outputs, n, k, signal, image, store, conv.groups, reach=conv.reach)

@@ -155,8 +155,10 @@ class Adjoint:
             "depth",
             limits=tuple(a.kernel for a, few in zip((rows, columns), self.partial, strict=True) if few),
             tabled=True,
+            near=conv.near,
         )
-        signal = Operand(conv.y.name, self.line, self.tap, "line", limits=(rows.result, columns.result), tabled=True)
+        limits = (rows.result, columns.result)
+        signal = Operand(conv.y.name, self.line, self.tap, "line", limits=limits, tabled=True, near=conv.near)
         k = 0 if conv.nothing else conv.outputs * rows.taps * columns.taps
         return Product(
             conv.x.dtype,

@@ -4,6 +4,7 @@
     small            32 x 32, 8 x 16         the groups of a block share the terms of each sum
     few, long sums   parts of the terms      a second phase adds the parts' sums
 
+Where tiles go through different numbers of terms, the multiprocessor counts that is done last.
 The model is of a GPU of 132 multiprocessors (H100, H200). It knows nothing of the device at hand: the order of
 additions depends on shapes alone.
 """

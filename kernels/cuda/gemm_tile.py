@@ -249,10 +249,10 @@ class Text:
         begin, stop = ("begin", "stop") if self.cut else ("0", str(k))
         guard = stop if self.ragged else ""
         base = f"{begin} + " if self.cut else ""
-        lines = _both(x.fill("0", begin) for x in sides)
+        lines = _both(x.fill("0", begin, guard) for x in sides)
         lines += ["__syncthreads();"] if lines else []
         lines += _both(x.fetch("0", begin, guard) for x in sides)
-        lines += _both(x.fill("1", f"{base}{depth}") for x in sides) if self.chunks > 1 else []
+        lines += _both(x.fill("1", f"{base}{depth}", guard) for x in sides) if self.chunks > 1 else []
         lines += [*_both(x.put("0") for x in sides), "__syncthreads();"]
         if self.chunks == 1:
             return [*lines, *self._multiply("0", begin, stop), "__syncthreads();"]
@@ -264,7 +264,7 @@ class Text:
         inner = [
             f"const int now = chunk % 2, at = {base}chunk * {depth};",
             *block(more, _both(x.fetch("(1 - now)", f"at + {depth}", guard) for x in sides)),
-            *_both(x.fill("now", f"at + {2 * depth}") for x in sides),
+            *_both(x.fill("now", f"at + {2 * depth}", guard) for x in sides),
             *self._multiply("now", "at", stop),
             *block(more, _both(x.put("(1 - now)") for x in sides)),
             "__syncthreads();",

@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from graphnet.kernels.cuda import conv, gemm_phases
+from graphnet.kernels.cuda import conv, conv_parts, gemm_phases
 from graphnet.kernels.cuda.gemm_plan import Plan
 from graphnet.kernels.cuda.gemm_tile import Side, Tile
 from graphnet.kernels.cuda.phase import Job
@@ -162,6 +162,18 @@ def test_other_tiles_and_parts_of_terms_give_the_same(run_cases, rng, monkeypatc
         check(made, expected)
     assert "gn_fetch<4>(&right_next" in results[3].phases[0].body
     assert len(results[2].phases) == (1 if name == "large" else 2)
+
+
+def test_rows_of_any_number_are_compared_where_they_must_be(run_cases, rng, monkeypatch):
+    """What is not there has a row far outside if that has a number; else loads ask for lines and terms as well."""
+    attrs = PLAIN | {"padding": ((1, 2), (0, 1))}
+    arrays = integers(rng, (3, 3, 6, 6), (5, 3, 3, 3), attrs)
+    for near in (conv_parts.NEAR, 0):
+        monkeypatch.setattr(conv_parts, "NEAR", near)
+        cases, made = all_three(run_cases, *arrays, attrs)
+        results = run_cases(cases)
+        check(made, by_definition(*arrays, attrs))
+        assert ("right_in[q]" in results[0].phases[0].body) == (near == 0)
 
 
 def test_images_do_not_mix(run_cases, rng):
