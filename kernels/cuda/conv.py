@@ -14,7 +14,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import gcd
 
-from graphnet.kernels.cuda.conv_parts import Axis, Conv, add, conv_of, in_order, split
+from graphnet.kernels.cuda.conv_input import Adjoint
+from graphnet.kernels.cuda.conv_parts import Conv, add, conv_of, in_order, split
 from graphnet.kernels.cuda.gemm_load import Operand, declared, times
 from graphnet.kernels.cuda.gemm_phases import phases, sums_bytes
 from graphnet.kernels.cuda.gemm_tile import Product
@@ -24,9 +25,9 @@ from graphnet.kernels.text.view import ITEMSIZE, Attrs, View
 # -- forward
 
 
-def conv2d_scratch(outs: Sequence[View], ins: Sequence[View], attrs: Attrs) -> int:
-    """Bytes for the sums of parts of the terms, where there are few results."""
-    return sums_bytes(_forward(conv_of(ins[0], ins[1], outs[0], attrs), Job()))
+def conv2d_scratch(outs: Sequence[View], ins: Sequence[View], attrs: Attrs, tensor: bool = False) -> int:
+    """Bytes for the sums of parts of the terms, where there are few results; ``tensor`` is the job's."""
+    return sums_bytes(_forward(conv_of(ins[0], ins[1], outs[0], attrs), Job()), tensor)
 
 
 def conv2d(outs: Sequence[View], ins: Sequence[View], attrs: Attrs, job: Job) -> list[Phase]:
@@ -63,7 +64,7 @@ def _forward(conv: Conv, job: Job) -> Product:
         tabled=not dense,
     )
     run = gcd(wide, conv.size, x.strides[0], x.strides[1]) if plain and in_order(x, slice(2, None)) else 1
-    image = Operand(x.name, conv.of_result, conv.of_kernel, "line", run, conv.limits, tabled=True)
+    image = Operand(x.name, conv.of_result, conv.of_kernel, "line", run, conv.limits, tabled=True, near=conv.near)
     k, n = 0 if conv.nothing else terms, conv.images * conv.size
     return Product(x.dtype, conv.outputs, n, k, weights, image, store, conv.groups, reach=conv.reach)
 
@@ -71,85 +72,22 @@ def _forward(conv: Conv, job: Job) -> Product:
 # -- gradient of the image
 
 
-def conv2d_input_scratch(outs: Sequence[View], ins: Sequence[View], attrs: Attrs) -> int:
-    """Bytes for the sums of parts of the terms, where there are few results."""
-    return sums_bytes(_backward(conv_of(outs[0], ins[1], ins[0], attrs)))
+def conv2d_input_scratch(outs: Sequence[View], ins: Sequence[View], attrs: Attrs, tensor: bool = False) -> int:
+    """Bytes for the sums of parts of the terms, where there are few results; ``tensor`` is the job's."""
+    return sums_bytes(Adjoint.of(conv_of(outs[0], ins[1], ins[0], attrs)).product(), tensor)
 
 
 def conv2d_input(outs: Sequence[View], ins: Sequence[View], attrs: Attrs, job: Job) -> list[Phase]:
     """Adjoint of `conv2d` in x: out (N, C, H, W) from g (N, O, oh, ow) and w; attrs are those of conv2d."""
-    return phases(_backward(conv_of(outs[0], ins[1], ins[0], attrs)), job)
-
-
-def _backward(conv: Conv) -> Product:
-    x, w, g, rows, columns = conv.x, conv.w, conv.y, conv.rows, conv.columns
-    entry = "entry" if conv.groups * rows.residues * columns.residues > 1 else "0"
-    group, down, across = split(entry, rows.residues, columns.residues) if entry != "0" else ("0", "0", "0")
-    group = group if conv.groups > 1 else "0"
-    kernel = tuple(a.kernel for a in (rows, columns) if a.partial)
-
-    def weight(k: str) -> tuple[str, ...]:
-        o, *taps = split(k, rows.taps, columns.taps)
-        places = [
-            add(times(t, a.step), _first(a, r, 0))
-            for t, a, r in zip(taps, (rows, columns), (down, across), strict=True)
-        ]
-        place = add(times(o, w.strides[0]), *(times(f"({p})", s) for p, s in zip(places, w.strides[2:], strict=True)))
-        return place, *(p for p, a in zip(places, (rows, columns), strict=True) if a.partial)
-
-    def pixel(j: str) -> tuple[str, ...]:
-        n, *pixels = split(j, rows.pixels, columns.pixels)
-        places = [
-            f"({add(p, _first(a, r, 1))})" for p, a, r in zip(pixels, (rows, columns), (down, across), strict=True)
-        ]
-        place = add(times(n, g.strides[0]), *(times(p, s) for p, s in zip(places, g.strides[2:], strict=True)))
-        return add(place, times(group, conv.outputs * g.strides[1])), *places
-
-    def tap(k: str) -> tuple[str, ...]:
-        o, *taps = split(k, rows.taps, columns.taps)
-        places = [times(t, -(a.step * a.dilation // a.stride)) for t, a in zip(taps, (rows, columns), strict=True)]
-        place = add(times(o, g.strides[1]), *(times(f"({p})", s) for p, s in zip(places, g.strides[2:], strict=True)))
-        return place, *places
-
-    def store(i: str, j: str, value: str) -> str:
-        n, *pixels = split(j, rows.pixels, columns.pixels)
-        h, v = (add(times(p, a.stride), r) for p, a, r in zip(pixels, (rows, columns), (down, across), strict=True))
-        place = x.at(n, add(times(group, conv.channels), i), "h", "v")
-        guards = [f"{name} < {a.image}" for name, a in (("h", rows), ("v", columns)) if a.image % a.stride]
-        lines = [f"const {conv.reach} h = {h}, v = {v};"]
-        return "\n".join([*lines, f"if ({' && '.join(guards)})" if guards else "", f"{place} = {value};"])
-
-    weights = Operand(
-        w.name,
-        lambda i: (add(times(i, w.strides[1]), times(group, conv.outputs * w.strides[0])), *("0" for _ in kernel)),
-        weight,
-        "depth",
-        limits=kernel,
-        tabled=True,
-    )
-    signal = Operand(g.name, pixel, tap, "line", limits=(rows.result, columns.result), tabled=True)
-    k = 0 if conv.nothing else conv.outputs * rows.taps * columns.taps
-    entries, n = conv.groups * rows.residues * columns.residues, conv.images * rows.pixels * columns.pixels
-    return Product(x.dtype, conv.channels, n, k, weights, signal, store, entries, reach=conv.reach)
-
-
-def _first(axis: Axis, residue: str, which: int) -> str:
-    """One of what ``Axis.first`` gives, for a residue that is known where the text runs."""
-    found = [axis.first(r)[which] for r in range(axis.residues)]
-    text = str(found[-1])
-    if len(set(found)) == 1:
-        return text
-    for r in reversed(range(len(found) - 1)):
-        text = f"{residue} == {r} ? {found[r]} : {text}"
-    return f"({text})"
+    return phases(Adjoint.of(conv_of(outs[0], ins[1], ins[0], attrs)).product(), job)
 
 
 # -- gradient of the weights
 
 
-def conv2d_weight_scratch(outs: Sequence[View], ins: Sequence[View], attrs: Attrs) -> int:
+def conv2d_weight_scratch(outs: Sequence[View], ins: Sequence[View], attrs: Attrs, tensor: bool = False) -> int:
     """Bytes for the sums of all parts of the images."""
-    return sums_bytes(_weight(conv_of(ins[0], outs[0], ins[1], attrs)))
+    return sums_bytes(_weight(conv_of(ins[0], outs[0], ins[1], attrs)), tensor)
 
 
 def conv2d_weight(outs: Sequence[View], ins: Sequence[View], attrs: Attrs, job: Job) -> list[Phase]:
@@ -178,6 +116,6 @@ def _weight(conv: Conv) -> Product:
         gcd(wide, conv.size, g.strides[0], g.strides[1]) if dense else 1,
         tabled=True,
     )
-    image = Operand(x.name, conv.of_kernel, conv.of_result, "depth", 1, conv.limits, tabled=True)
+    image = Operand(x.name, conv.of_kernel, conv.of_result, "depth", 1, conv.limits, tabled=True, near=conv.near)
     k, n = 0 if conv.nothing else conv.images * conv.size, conv.channels * conv.kernel
     return Product(x.dtype, conv.outputs, n, k, signal, image, store, conv.groups, reach=conv.reach)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import gcd, prod
 
-from graphnet.kernels.cuda.gemm_load import times
+from graphnet.kernels.cuda.gemm_load import NEAR, times
 from graphnet.kernels.cuda.phase import index_type
 from graphnet.kernels.text.view import Attrs, View
 
@@ -37,6 +37,11 @@ class Axis:
     def step(self) -> int:
         """Pixels whose numbers leave the same residue by the stride meet every ``step``-th element of the kernel."""
         return self.stride // gcd(self.stride, self.dilation)
+
+    @property
+    def pace(self) -> int:
+        """How far apart in the result a pixel meets these elements."""
+        return self.step * self.dilation // self.stride
 
     @property
     def residues(self) -> int:
@@ -116,6 +121,11 @@ class Conv:
     def limits(self) -> tuple[int, ...]:
         """What rows and columns of the image must be below, where the padding is met."""
         return tuple(a.image for a in (self.rows, self.columns) if a.padded)
+
+    @property
+    def near(self) -> bool:
+        """Whether all rows and columns, those of the padding too, have small numbers."""
+        return max(a.image + a.before + a.after for a in (self.rows, self.columns)) < NEAR
 
     def group(self, stride: int) -> str:
         """Where the group begins of which the unit's product is."""

@@ -92,14 +92,13 @@ def _product(out: View, ins: Sequence[View], job: Job) -> Product:
         entries=prod(b.size for b in batch),
         down=abs(down) == 1 and abs(out.strides[-1]) != 1 and rows > 1,
         reach=index_type(out, left, right),
-        tensor=job.tensor,
         ahead=ahead_of(job),
     )
 
 
 def matmul_scratch(outs: Sequence[View], ins: Sequence[View], attrs: Attrs, tensor: bool = False) -> int:
     """Bytes of scratch for the sums of parts of the terms, where ``matmul`` cuts them; ``tensor`` is the job's."""
-    return sums_bytes(_product(outs[0], ins, Job(tensor=tensor))) if outs[0].size else 0
+    return sums_bytes(_product(outs[0], ins, Job()), tensor) if outs[0].size else 0
 
 
 def matmul(outs: Sequence[View], ins: Sequence[View], attrs: Attrs, job: Job) -> list[Phase]:

@@ -10,7 +10,7 @@ a row is an odd multiple of 4, so that they fall into different banks.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import gcd
 from typing import NamedTuple
@@ -57,6 +57,13 @@ SECTOR = 8
 """Neighbouring terms that consecutive threads take: 32 bytes of float32, the least that memory delivers."""
 
 
+FAR = 1 << 29
+"""A row or column that is outside wherever one begins to count, and of which two are no overflow."""
+
+NEAR = 1 << 28
+"""What rows and columns must stay below for that, on both sides of 0."""
+
+
 class Kind(NamedTuple):
     """What is known of an operand without its text: ``along`` and ``run``, and how many numbers a table has a term."""
 
@@ -73,7 +80,8 @@ class Operand:
     for some x > 0: ``line`` and ``depth`` give C expressions for the name of an index. ``along`` "line" or "depth"
     says which neighbours lie side by side; ``run`` of them can be loaded at once where the pointer is a multiple of
     their size, as it is if ``aligned``. ``tabled``: what depends on the term is worth being kept in a table.
-    ``resident``: the lines of a tile lie as shared memory holds them at gn_resident, for all terms.
+    ``resident``: the lines of a tile lie as shared memory holds them at gn_resident, for all terms. ``near``: limits,
+    line[x] and depth[x] for x > 0 are all within NEAR.
     """
 
     pointer: str
@@ -85,6 +93,7 @@ class Operand:
     tabled: bool = False
     aligned: bool = False
     resident: bool = False
+    near: bool = False
 
     @property
     def kind(self) -> Kind:
@@ -107,6 +116,16 @@ def times(name: str, factor: int) -> str:
 def total(*terms: str | int) -> str:
     """Terms added, those left out that are nothing."""
     return " + ".join(str(t) for t in terms if t)
+
+
+def picked(numbers: Sequence[int], index: str) -> str:
+    """The C expression of one of these numbers, whose place is known where the text runs."""
+    text = str(numbers[-1])
+    if len(set(numbers)) == 1:
+        return text
+    for place in reversed(range(len(numbers) - 1)):
+        text = f"{index} == {place} ? {numbers[place]} : {text}"
+    return f"({text})"
 
 
 def row_length(size: int, along: str) -> int:
@@ -161,6 +180,8 @@ class Loads:
         self.terms = -(-depth // self.term_step)
         # from term to term in shared memory
         self.stride = size if operand.resident else row_length(size, operand.along)
+        # what is not there has a row that is outside, so that loads need not ask
+        self.hides = operand.tabled and operand.near and bool(operand.limits)
         self.spare_lines = self.lines * self.line_step > size
         self.spare_terms = self.terms * self.term_step > depth
 
@@ -197,7 +218,9 @@ class Loads:
         guards = [f"line < {self.limit}"]
         if self.spare_lines and self.limit > self.size:
             guards.append(f"line - {self.first} < {self.size}")
-        if self._guarded:
+        if self._guarded and self.hides:
+            fill[1] = f"{name}_at1[q] = {' && '.join(guards)} ? {values[1]} : {FAR};"
+        elif self._guarded:
             lines.append(f"bool {name}_in[{self.lines}];")
             fill.append(f"{name}_in[q] = {' && '.join(guards)};")
         line = f"{self.first} + {name}_line + {times('q', self.line_step)}"
@@ -207,13 +230,15 @@ class Loads:
             lines.append(f"const bool {name}_whole = (uint64_t)({self.operand.pointer}) % 16 == 0;")
         return [*lines, f"{self.ctype} {name}_next[{self.loaded}]{' = {}' if self.spare_terms else ''};"]
 
-    def fill(self, buffer: str, begin: str) -> list[str]:
-        """The table for the chunk that begins at a term."""
+    def fill(self, buffer: str, begin: str, stop: str) -> list[str]:
+        """The table for the chunk that begins at a term; with ``stop``, there are none from that on."""
         if not self.table:
             return []
         # the two operands' tables are filled by different warps
         slot = "tid" if self.name == "left" else f"{THREADS - 1} - tid"
-        values = self.operand.depth("k")
+        values = list(self.operand.depth("k"))
+        if self.hides and stop:
+            values[1] = f"k < {stop} ? {values[1]} : {FAR}"
         lines = [f"const {self.reach} k = {begin} + slot;"]
         for x, value in enumerate(values):
             lines.append(f"{self.name}_table[{self._slot(buffer)}{f' + {x}' if x else ''}] = {value};")
@@ -233,12 +258,14 @@ class Loads:
             return []
         name, run, limits = self.name, self.run, self.operand.limits
         depth, inner = self._depth(buffer)
-        outer = [f"const int slot = {name}_term + {times('p', self.term_step)};"]
-        outer += declared(self.reach, {"k": f"{begin} + slot"}, [stop and "k", *inner])
-        guards = [f"{name}_in[q]"] if self._guarded else []
-        guards += [f"k < {stop}"] if stop else []
+        guards = [f"{name}_in[q]"] if self._guarded and not self.hides else []
+        guards += [f"k < {stop}"] if stop and not self.hides else []
         guards += [f"(unsigned)({name}_at{x}[q] + {depth[x]}) < {n}u" for x, n in enumerate(limits, 1)]
-        inside, place = " && ".join(guards), f"{self.operand.pointer} + ({name}_at[q] + {depth[0]})"
+        outer = [f"const int slot = {name}_term + {times('p', self.term_step)};"]
+        outer += declared(self.reach, {"k": f"{begin} + slot"}, [*guards, *inner])
+        # no &&: the loads would be branches, each waiting for its entry of the table before the next is read
+        inside = " & ".join(f"({g})" if " " in g and len(guards) > 1 else g for g in guards)
+        place = f"{self.operand.pointer} + ({name}_at[q] + {depth[0]})"
         to = f"{name}_next[{self._number}]"
         if run > 1:
             whole = "true" if self.operand.aligned else f"{name}_whole"

@@ -142,7 +142,6 @@ def _product(out: View, left: View, packed: View, width: int, groups: int, job: 
         across=columns,
         down=abs(out.strides[0]) == 1 and abs(out.strides[1]) != 1 and m > 1,
         reach=index_type(out, left, packed),
-        tensor=job.tensor and out.dtype == "float32",
         ahead=ahead_of(job),
     )
 

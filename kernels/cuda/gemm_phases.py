@@ -25,10 +25,11 @@ def ahead_of(job: Job) -> Callable[[str, str], Mapping[int, tuple[str, str]]] | 
     return (lambda i, j: epilogue.operands((i, j))) if isinstance(epilogue, Finish) else None
 
 
-def text_of(product: Product) -> Text:
-    """The tiles of a product."""
+def text_of(product: Product, tensor: bool) -> Text:
+    """The tiles of a product; ``tensor`` is the job's."""
     p = product
-    return text_for(p, choose(Shape(p.dtype, p.m, p.n, p.k, p.entries, p.left.kind, p.right.kind, tensor=p.tensor)))
+    shape = Shape(p.dtype, p.m, p.n, p.k, p.entries, p.left.kind, p.right.kind, span=p.span, tensor=tensor)
+    return text_for(p, choose(shape))
 
 
 def text_for(product: Product, plan: Plan) -> Text:
@@ -38,11 +39,11 @@ def text_for(product: Product, plan: Plan) -> Text:
     return Text(product, plan.tile, plan.parts)
 
 
-def sums_bytes(product: Product) -> int:
+def sums_bytes(product: Product, tensor: bool) -> int:
     """Scratch for the sums of all parts of a product."""
     if not product.size or not product.k:
         return 0
-    parts = text_of(product).parts
+    parts = text_of(product, tensor).parts
     return parts * product.size * product.sum_bytes if parts > 1 else 0
 
 
@@ -52,7 +53,7 @@ def phases(product: Product, job: Job) -> list[Phase]:
         return []
     if not product.k:
         return [zeros(product)]
-    text = text_of(product)
+    text = text_of(product, job.tensor)
     tiles = tiles_phase(text, job)
     return [tiles, added(product, text.parts, job.scratch)] if text.parts > 1 else [tiles]
 
@@ -62,8 +63,9 @@ def tiles_phase(text: Text, job: Job) -> Phase:
     tile = text.tile
     ways = f", {tile.ways} ways" if tile.ways > 1 else ""
     parts = f", terms in {text.parts} parts" if text.parts > 1 else ""
-    note = f"tiles of {tile.rows.size} x {tile.columns.size} by {tile.depth}{ways}{parts}"
-    note += " on tensor cores" if isinstance(text, TensorText) else ""
+    share = f", {100 * text.share:.0f} % of the terms" if text.product.span else ""
+    where = " on tensor cores" if isinstance(text, TensorText) else ""
+    note = f"tiles of {tile.rows.size} x {tile.columns.size} by {tile.depth}{ways}{parts}{share}{where}"
     return Phase("\n".join(text.lines(job.scratch)), text.units, text.shared, helpers=text.helpers, note=note)
 
 

@@ -4,6 +4,7 @@
     small            32 x 32, 8 x 16         the groups of a block share the terms of each sum
     few, long sums   parts of the terms      a second phase adds the parts' sums
 
+Where tiles go through different numbers of terms, the multiprocessor counts that is done last.
 The model is of a GPU of 132 multiprocessors (H100, H200). It knows nothing of the device at hand: the order of
 additions depends on shapes alone.
 """
@@ -13,10 +14,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from heapq import heapify, heapreplace
 from itertools import chain, product
 from math import ceil, gcd
+from typing import NamedTuple
 
 from graphnet.kernels.cuda.gemm_load import SECTOR, Kind, power, row_length
+from graphnet.kernels.cuda.gemm_span import Span
 from graphnet.kernels.cuda.gemm_tensor import COLUMNS, ROWS, TERMS, TensorTile
 from graphnet.kernels.cuda.gemm_tensor import row_length as tensor_length
 from graphnet.kernels.cuda.gemm_tile import Side, Tile
@@ -42,6 +46,8 @@ TENSOR = 6
 """Clocks in which one of a multiprocessor's four tensor cores does 16 x 8 x 8 multiply-adds of TF32 for one warp."""
 WAYS = 32
 """Groups of threads that may share the terms of a sum: few threads add them up."""
+MANY = 8 * MULTIPROCESSORS
+"""Units from which on what differs between them is taken to level out."""
 DEPTHS = (8, 16, 32, 64, 128, 256)
 
 
@@ -50,7 +56,8 @@ class Shape:
     """What the choice depends on: sizes, and for each operand along which axis and in what runs it is loaded.
 
     ``across``, if given, is the number of columns of a tile; a ``resident`` right operand is in shared memory
-    already. ``parts``: the terms may be cut. ``tensor``: tiles may be for tensor cores.
+    already. ``parts``: the terms may be cut. With a ``span``, tiles differ in how many of the terms they go through.
+    ``tensor``: tiles may be for tensor cores.
     """
 
     dtype: str
@@ -63,6 +70,7 @@ class Shape:
     across: int = 0
     resident: bool = False
     parts: bool = True
+    span: Span | None = None
     tensor: bool = False
 
 
@@ -167,6 +175,51 @@ class _Block:
         return max(1, min(2, 65536 // (THREADS * self.registers)))
 
 
+class _Wave(NamedTuple):
+    """What the busiest multiprocessor does at once, ``times``: so many units, their work, and the longest's.
+
+    All terms of a tile, or of a part of them, are work of 1.
+    """
+
+    times: float
+    units: float
+    work: float
+    longest: float
+
+
+def _waves(shape: Shape, columns: int, copies: int, together: int) -> list[_Wave]:
+    """The units in order, ``together`` of them at once on each multiprocessor.
+
+    Tiles of so many ``columns`` are in a row ``copies`` times for each entry: for tiles down, and parts.
+    """
+    units = shape.entries * copies * ceil(shape.n / columns)
+    if shape.span is not None:
+        return [_busiest(shape.span, shape.n, shape.k, shape.entries, columns, copies, together)]
+    full, rest = divmod(units, together * MULTIPROCESSORS)
+    last = ceil(rest / MULTIPROCESSORS)
+    return [_Wave(full, together, together, 1), _Wave(min(rest, 1), last, last, 1)]
+
+
+@lru_cache(maxsize=4096)
+def _busiest(span: Span, n: int, k: int, entries: int, columns: int, copies: int, together: int) -> _Wave:
+    """Units go to multiprocessors in turn while there is room, then to who is done first."""
+    units = entries * copies * ceil(n / columns)
+    if units > MANY:
+        share = span.average(entries, n, columns) / k
+        return _Wave(units / (together * MULTIPROCESSORS), together, together * share, share)
+    rows = [[terms / k for many, terms in span.runs(e, n, columns) for _ in range(many)] for e in range(entries)]
+    work = [x for row in rows for x in row * copies]
+    first = work[: together * MULTIPROCESSORS]
+    free = [(sum(first[x::MULTIPROCESSORS]), len(first[x::MULTIPROCESSORS])) for x in range(MULTIPROCESSORS)]
+    heapify(free)
+    for one in work[len(first) :]:
+        done, many = free[0]
+        heapreplace(free, (done + one, many + 1))
+    total, many = max(free)
+    count = ceil(many / together)
+    return _Wave(count, many / count, total / count, max(total / many, max(work) / count))
+
+
 def _clocks(shape: Shape, block: _Block, tiles: int, parts: int) -> float:
     """What a product takes with these tiles."""
     tile, item = block.tile, ITEMSIZE[shape.dtype]
@@ -189,12 +242,11 @@ def _clocks(shape: Shape, block: _Block, tiles: int, parts: int) -> float:
     # while a chunk is multiplied, the next one is on its way
     alone = (chunks - 1) * max(LATENCY, busy / chunks) + busy / chunks
 
-    def wave(together: int) -> float:
-        return LATENCY + max(together * busy, alone) + finish * (1 + together) / 2
-
     def rounds(together: int) -> float:
-        full, rest = divmod(units, together * MULTIPROCESSORS)
-        return full * wave(together) + (wave(ceil(rest / MULTIPROCESSORS)) if rest else 0)
+        return sum(
+            wave.times * (LATENCY + max(wave.work * busy, wave.longest * alone) + finish * (1 + wave.units) / 2)
+            for wave in _waves(shape, tile.columns.size, ceil(shape.m / tile.rows.size) * parts, together)
+        )
 
     # whether blocks share multiprocessors is not for this kernel alone to say
     total = rounds(1) if shape.resident else (rounds(1) + rounds(block.resident())) / 2

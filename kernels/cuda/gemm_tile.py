@@ -20,6 +20,7 @@ from typing import Protocol
 
 from graphnet.kernels.cuda.gemm_load import RUNS, Loads, Operand, block, times, total, unrolled
 from graphnet.kernels.cuda.gemm_results import Results
+from graphnet.kernels.cuda.gemm_span import Span
 from graphnet.kernels.cuda.phase import THREADS
 from graphnet.kernels.text.view import CTYPES, ITEMSIZE
 
@@ -89,9 +90,9 @@ class Product:
     The operands' texts may use ``entry``, which is there if there are several. ``store`` gives the statements for
     the finished element at row i and column j of one. In ``groups``, n is a multiple of the tile's columns and the
     tile's columns are so many runs side by side of ``across`` columns of each group: store takes the value of each
-    for j < across. ``down``: results lie in memory down their columns. ``reach`` is the C type of indices. If what
-    store reads can be loaded ``ahead``, that gives C type and expression by number, and store takes ``ahead=True``.
-    ``tensor``: operands may be rounded to TF32 for tensor cores.
+    for j < across. ``down``: results lie in memory down their columns. ``reach`` is the C type of indices. With a
+    ``span``, a tile goes only through the terms that this says its columns need. If what store reads can be loaded
+    ``ahead``, that gives C type and expression by number, and store takes ``ahead=True``.
     """
 
     dtype: str
@@ -106,7 +107,7 @@ class Product:
     across: int = 0
     down: bool = False
     reach: str = "int"
-    tensor: bool = False
+    span: Span | None = None
     ahead: Callable[[str, str], Mapping[int, tuple[str, str]]] | None = None
 
     @property
@@ -152,8 +153,10 @@ class Text:
         self.length = -(-product.k // (parts * tile.depth)) * tile.depth
         self.parts = -(-product.k // self.length)
         self.chunks = -(-min(self.length, product.k) // tile.depth)
+        # a unit's terms do not begin with the product's first, or do not go on to its last
+        self.cut = self.parts > 1 or product.span is not None
         # some chunks hold fewer terms than the others, or none
-        self.ragged = self.parts * self.length != product.k
+        self.ragged = self.parts * self.length != product.k or product.span is not None
         self.ctype = CTYPES[product.dtype]
         sides = (
             ("left", product.left, tile.rows.size, product.m),
@@ -169,6 +172,12 @@ class Text:
     @property
     def units(self) -> int:
         return self.product.entries * self.parts * self.down * self.across
+
+    @property
+    def share(self) -> float:
+        """Of all terms, those that a tile goes through on average."""
+        p = self.product
+        return p.span.average(p.entries, p.n, self.tile.columns.size) / p.k if p.span else 1.0
 
     @property
     def shared(self) -> int:
@@ -208,6 +217,8 @@ class Text:
         entry, part, down, across = (digit("unit", prod(sizes[i + 1 :]), sizes[i], sizes[:i]) for i in range(4))
         lines = [f"const {p.reach} entry = {entry};"] if p.entries > 1 else []
         lines.append(f"const int top = {times(down, tile.rows.size)}, start = {times(across, tile.columns.size)};")
+        if p.span:
+            return [*lines, *p.span.lines(p.n, tile.columns.size, tile.depth, part, self.parts)]
         if self.parts > 1:
             lines.append(f"const int part = {part}, begin = part * {self.length};")
         if self.parts > 1 and self.ragged:
@@ -247,26 +258,30 @@ class Text:
     def _loop(self) -> list[str]:
         """All chunks, the next one on its way while one is multiplied."""
         sides, depth, k = (self.left, self.right), self.tile.depth, self.product.k
-        begin, stop = ("begin", "stop") if self.parts > 1 else ("0", str(k))
+        begin, stop = ("begin", "stop") if self.cut else ("0", str(k))
         guard = stop if self.ragged else ""
-        base = f"{begin} + " if self.parts > 1 else ""
-        lines = _both(x.fill("0", begin) for x in sides)
+        base = f"{begin} + " if self.cut else ""
+        lines = _both(x.fill("0", begin, guard) for x in sides)
         lines += ["__syncthreads();"] if lines else []
         lines += _both(x.fetch("0", begin, guard) for x in sides)
-        lines += _both(x.fill("1", f"{base}{depth}") for x in sides) if self.chunks > 1 else []
+        lines += _both(x.fill("1", f"{base}{depth}", guard) for x in sides) if self.chunks > 1 else []
         lines += [*_both(x.put("0") for x in sides), "__syncthreads();"]
         if self.chunks == 1:
             return [*lines, *self._multiply("0", begin, stop), "__syncthreads();"]
-        more = f"if (chunk + 1 < {self.chunks})"
+        chunks = str(self.chunks)
+        if self.product.span:
+            chunks = "chunks"
+            lines.append(f"const int chunks = (stop - begin + {depth - 1}) / {depth};")
+        more = f"if (chunk + 1 < {chunks})"
         inner = [
             f"const int now = chunk % 2, at = {base}chunk * {depth};",
             *block(more, _both(x.fetch("(1 - now)", f"at + {depth}", guard) for x in sides)),
-            *_both(x.fill("now", f"at + {2 * depth}") for x in sides),
+            *_both(x.fill("now", f"at + {2 * depth}", guard) for x in sides),
             *self._multiply("now", "at", stop),
             *block(more, _both(x.put("(1 - now)") for x in sides)),
             "__syncthreads();",
         ]
-        return [*lines, *unrolled(f"for (int chunk = 0; chunk < {self.chunks}; ++chunk)", inner, "1")]
+        return [*lines, *unrolled(f"for (int chunk = 0; chunk < {chunks}; ++chunk)", inner, "1")]
 
     def _multiply(self, now: str, at: str, stop: str) -> list[str]:
         """Multiplies a chunk that is in shared memory, where it is number ``now`` and begins with term ``at``."""

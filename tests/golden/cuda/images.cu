@@ -238,7 +238,7 @@ GN_INLINE void s0(const struct net &net, const int unit, char *const gn_shared,
             const int left_depth = k;
             #pragma unroll
             for (int q = 0; q < 1; ++q) {
-                left_next[q] = left_in[q] && k < 9 ? *(in1 + (left_at[q] + left_depth)) : 0;
+                left_next[q] = left_in[q] & (k < 9) ? *(in1 + (left_at[q] + left_depth)) : 0;
             }
         }
     }
@@ -723,7 +723,7 @@ GN_INLINE void s20(const struct net &net, const int unit, char *const gn_shared,
             const int right_depth = k;
             #pragma unroll
             for (int q = 0; q < 1; ++q) {
-                gn_fetch<4>(&right_next[q * 4], in1 + (right_at[q] + right_depth), right_in[q] && k < 4, right_whole);
+                gn_fetch<4>(&right_next[q * 4], in1 + (right_at[q] + right_depth), right_in[q] & (k < 4), right_whole);
             }
         }
     }
@@ -1040,7 +1040,7 @@ GN_INLINE void s26(const struct net &net, const int unit, char *const gn_shared,
         left_entry[0] = left_table[slot];
         #pragma unroll
         for (int q = 0; q < 1; ++q) {
-            gn_fetch<4>(&left_next[q * 4], in1 + (left_at[q] + left_entry[0]), left_in[q] && k < 288, left_whole);
+            gn_fetch<4>(&left_next[q * 4], in1 + (left_at[q] + left_entry[0]), left_in[q] & (k < 288), left_whole);
         }
     }
 #pragma unroll
@@ -1051,7 +1051,7 @@ GN_INLINE void s26(const struct net &net, const int unit, char *const gn_shared,
         right_entry[0] = right_table[slot];
         #pragma unroll
         for (int q = 0; q < 1; ++q) {
-            right_next[p] = right_in[q] && k < 288 ? *(in0 + (right_at[q] + right_entry[0])) : 0;
+            right_next[p] = right_in[q] & (k < 288) ? *(in0 + (right_at[q] + right_entry[0])) : 0;
         }
     }
     {
@@ -1096,7 +1096,7 @@ GN_INLINE void s26(const struct net &net, const int unit, char *const gn_shared,
                 left_entry[0] = left_table[((1 - now) * 256 + slot)];
                 #pragma unroll
                 for (int q = 0; q < 1; ++q) {
-                    gn_fetch<4>(&left_next[q * 4], in1 + (left_at[q] + left_entry[0]), left_in[q] && k < 288, left_whole);
+                    gn_fetch<4>(&left_next[q * 4], in1 + (left_at[q] + left_entry[0]), left_in[q] & (k < 288), left_whole);
                 }
             }
             #pragma unroll
@@ -1107,7 +1107,7 @@ GN_INLINE void s26(const struct net &net, const int unit, char *const gn_shared,
                 right_entry[0] = right_table[((1 - now) * 256 + slot)];
                 #pragma unroll
                 for (int q = 0; q < 1; ++q) {
-                    right_next[p] = right_in[q] && k < 288 ? *(in0 + (right_at[q] + right_entry[0])) : 0;
+                    right_next[p] = right_in[q] & (k < 288) ? *(in0 + (right_at[q] + right_entry[0])) : 0;
                 }
             }
         }

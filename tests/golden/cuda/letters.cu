@@ -1099,7 +1099,7 @@ GN_INLINE void s26(const struct net &net, const int unit, char *const gn_shared,
         const int right_depth = k * 7;
         #pragma unroll
         for (int q = 0; q < 1; ++q) {
-            right_next[p] = right_in[q] && k < 160 ? *(in1 + (right_at[q] + right_depth)) : 0;
+            right_next[p] = right_in[q] & (k < 160) ? *(in1 + (right_at[q] + right_depth)) : 0;
         }
     }
 #pragma unroll

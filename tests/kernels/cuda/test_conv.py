@@ -7,8 +7,9 @@ from itertools import product
 import numpy as np
 import pytest
 
-from graphnet.kernels.cuda import conv, gemm_phases
+from graphnet.kernels.cuda import conv, conv_parts, gemm_phases
 from graphnet.kernels.cuda.gemm_plan import Plan
+from graphnet.kernels.cuda.gemm_tensor import TensorTile
 from graphnet.kernels.cuda.gemm_tile import Side, Tile
 from graphnet.kernels.cuda.phase import Job
 from graphnet.kernels.numpy import SCRATCH, TABLE
@@ -144,6 +145,8 @@ WAYS = {
     "large": (Tile(Side(8, 4), Side(16, 4), 16), 1),
     "small, in parts": (Tile(Side(4, 2), Side(4, 4), 32), 4),
     "odd, in parts": (Tile(Side(4, 5), Side(8, 3), 32), 3),
+    "tensor": (TensorTile(Side(1, 16), Side(4, 16), 16), 1),
+    "tensor, in parts": (TensorTile(Side(2, 16), Side(1, 24), 32), 3),
 }
 
 
@@ -161,7 +164,19 @@ def test_other_tiles_and_parts_of_terms_give_the_same(run_cases, rng, monkeypatc
     for made, expected in found:
         check(made, expected)
     assert "gn_fetch<4>(&right_next" in results[3].phases[0].body
-    assert len(results[2].phases) == (1 if name == "large" else 2)
+    assert len(results[2].phases) == (2 if "parts" in name else 1)
+
+
+def test_rows_of_any_number_are_compared_where_they_must_be(run_cases, rng, monkeypatch):
+    """What is not there has a row far outside if that has a number; else loads ask for lines and terms as well."""
+    attrs = PLAIN | {"padding": ((1, 2), (0, 1))}
+    arrays = integers(rng, (3, 3, 6, 6), (5, 3, 3, 3), attrs)
+    for near in (conv_parts.NEAR, 0):
+        monkeypatch.setattr(conv_parts, "NEAR", near)
+        cases, made = all_three(run_cases, *arrays, attrs)
+        results = run_cases(cases)
+        check(made, by_definition(*arrays, attrs))
+        assert ("right_in[q]" in results[0].phases[0].body) == (near == 0)
 
 
 def test_images_do_not_mix(run_cases, rng):
