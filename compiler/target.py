@@ -35,6 +35,7 @@ class Target:
     library        (product) -> whether a library computes it, so that nothing may be merged into it
     waits          whether each step inside a loop waits for the whole device, so that fewer are better
     compiled       whether steps are compiled loops: fused and vectorised, with nothing to pay for a call
+    blocks         of memory that a plan's inputs take turns in; with more than one, no result is a view of an input
     identity       differs for targets that lower differently; plans for a target without one are not kept
     """
 
@@ -50,6 +51,7 @@ class Target:
     rows: Callable[[Rows], bool] = lambda step: False
     packing: Packing = lambda out, left, right, groups: (0, 0)
     library: Callable[[Kernel], bool] = lambda step: False
+    blocks: int = 1
     identity: str = ""
 
 

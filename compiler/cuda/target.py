@@ -14,6 +14,9 @@ from graphnet.kernels.cuda.rows import fits
 from graphnet.kernels.cuda.table import SCRATCH
 from graphnet.kernels.text.view import View
 
+BLOCKS = 2
+"""Blocks of inputs: one is filled from the host while the device reads the other."""
+
 
 def cuda_target(library: bool = False, precision: str = "float32") -> Target:
     """Scratch, packing and fusion as the kernel writers ask for them; every operand is read as it lies.
@@ -35,6 +38,7 @@ def cuda_target(library: bool = False, precision: str = "float32") -> Target:
         rows=_fits,
         packing=_packing,
         library=large,
+        blocks=BLOCKS,
         identity=f"cuda {library} {precision}",
     )
 
