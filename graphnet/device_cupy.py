@@ -196,6 +196,10 @@ class CupyDevice:
         result = np.empty(array.shape, array.dtype)
         if not array.size:
             return result
+        if array.strides == result.strides:  # every loss that is read comes this way
+            self._copy(result.ctypes.data, self.address(array), array.nbytes, self._runtime.memcpyDeviceToHost)
+            self._stream.synchronize()
+            return result
         low, high = _span(array.shape, array.strides, array.itemsize)
         block = np.empty(high - low, np.uint8)
         self._copy(block.ctypes.data, self.address(array) + low, block.nbytes, self._runtime.memcpyDeviceToHost)

@@ -193,7 +193,10 @@ def test_waiting_for_the_device_leaves_nothing_in_any_stream(played):
     net = compiled()
     for x, y in batches(4):
         net.step(x, y)
-    device_cupy.gpu().synchronize()
+    device = device_cupy.gpu()
+    for stream in (device._stream, device._copies):
+        stream.add(lambda: None)
+    device.synchronize()
     assert not any(stream.queue for stream in played.streams.values())
 
 
