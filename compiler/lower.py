@@ -254,7 +254,7 @@ def lower(graph: Graph, reuse: bool = True, target: Target = NUMPY) -> Plan:
         outputs = {n: replace(a, storage=rename(a.storage)) for n, a in outputs.items()}
     if target.compiled and reuse:
         steps = merge_many(steps, low.storages)
-    memory = plan_memory(low.storages, reuse)
+    memory = plan_memory(low.storages, reuse, target.blocks)
     phases = tuple(p for p in PHASES if any(s.phase == p for s in steps))
     return Plan(graph, tuple(steps), tuple(low.storages), leaves, outputs, memory, phases, target.name)
 
@@ -267,13 +267,18 @@ def _rest_scratch(storages: Sequence[Storage]) -> None:
 
 
 def _save_homes(low: Lowering, graph: Graph, values: Values, steps: list[Step]) -> dict[int, int]:
-    """Copy homes that results are views of and updates overwrite: a result is the value from before the call."""
-    updated = {home for home, _ in graph.updates}
+    """Copy what results are views of and does not last: homes that updates overwrite, inputs that lie in any block.
+
+    A result is the value from before the call.
+    """
+    changing = {home for home, _ in graph.updates}
+    if low.target.blocks > 1:
+        changing |= {leaf for leaf in graph.leaves() if leaf.attrs["role"] in ("input", "target")}
     saved: dict[int, int] = {}
     for _, node in graph.outputs:
         while is_view(node) and node.op != "get":
             node = node.inputs[0]
-        if node in updated and values[node].storage not in saved:
+        if node in changing and values[node].storage not in saved:
             own = low.allocate(node.out, "temp", "copy", node.where)
             low.copy(values[node], own, node.where, steps)
             saved[values[node].storage] = own.storage

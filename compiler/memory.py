@@ -55,7 +55,7 @@ def live_bytes(storages: Iterable[Storage]) -> tuple[int, int]:
     return peak, where
 
 
-def plan_memory(storages: Sequence[Storage], reuse: bool = True) -> MemoryReport:
+def plan_memory(storages: Sequence[Storage], reuse: bool = True, blocks: int = 1) -> MemoryReport:
     """Give every temporary its offset; with ``reuse`` off each gets memory of its own (for tests)."""
     temps = [s for s in storages if s.kind == "temp" and s.last >= 0]
     bound, peak = live_bytes(temps)
@@ -80,5 +80,5 @@ def plan_memory(storages: Sequence[Storage], reuse: bool = True) -> MemoryReport
     homes: dict[str, int] = {}
     for s in storages:
         if s.kind != "temp":
-            homes[s.kind] = homes.get(s.kind, 0) + s.nbytes
-    return MemoryReport(arena, bound, total, homes, peak)
+            homes[s.kind] = homes.get(s.kind, 0) + s.nbytes * (blocks if s.kind == "input" else 1)
+    return MemoryReport(arena, bound, total, homes, peak, blocks)

@@ -273,13 +273,17 @@ def flat(steps: tuple[Step, ...]) -> Iterator[Step]:
 
 @dataclass(frozen=True)
 class MemoryReport:
-    """Arena bytes as planned, the largest live set (no plan can be smaller), bytes of homes by kind."""
+    """Arena bytes as planned, the largest live set (no plan can be smaller), bytes of homes by kind.
+
+    Inputs are there ``blocks`` times, and counted so.
+    """
 
     arena: int
     lower_bound: int
     total_temporaries: int
     homes: Mapping[str, int]
     peak_position: int
+    blocks: int = 1
 
 
 @dataclass(frozen=True)

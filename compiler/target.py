@@ -36,6 +36,7 @@ class Target:
     waits          whether each step inside a loop waits for the whole device, so that fewer are better
     compiled       whether steps are compiled loops: fused and vectorised, with nothing to pay for a call
     tensor         whether products may round their operands for tensor cores
+    blocks         of memory that a plan's inputs take turns in; with more than one, no result is a view of an input
     identity       differs for targets that lower differently; plans for a target without one are not kept
     """
 
@@ -52,6 +53,7 @@ class Target:
     packing: Packing = lambda out, left, right, groups: (0, 0)
     library: Callable[[Kernel], bool] = lambda step: False
     tensor: bool = False
+    blocks: int = 1
     identity: str = ""
 
 

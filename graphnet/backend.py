@@ -42,6 +42,9 @@ class Executable(Protocol):
     counts: bool
     """Whether a whole run moves the counter of random numbers on by itself, also one that ``run`` starts."""
 
+    def filled(self) -> None:
+        """Take note that ``inputs`` were written to, or may have been."""
+
     def run(self, phase: str | None = None) -> None:
         """Execute all steps, or those of one phase."""
 

@@ -75,15 +75,27 @@ class Graph(Protocol):
         """Start them; they are done when what is read afterwards says so."""
 
 
-class Mark(Protocol):
-    """A place in what the device was asked to do."""
+class Lane(Protocol):
+    """A block of device memory with pinned memory of its size on the host, copied beside the device's other work."""
+
+    host: np.ndarray
+    """The bytes on the host, which may be written behind ``wait``."""
 
     def wait(self) -> None:
-        """Return once everything in front of it is done."""
+        """Return once no copy from the host's bytes is outstanding."""
+
+    def upload(self, start: int, nbytes: int) -> None:
+        """Copy bytes to the block, once what ``used`` told of is done; work asked for later waits for the copy."""
+
+    def used(self) -> None:
+        """Tell that work asked for so far may be at the block."""
+
+    def finish(self) -> None:
+        """Return once the work that ``used`` told of is done."""
 
 
 class Device(Protocol):
-    """A GPU, or what stands in for one. What it is asked to do is done in the order of asking.
+    """A GPU, or what stands in for one. What it is asked to do is done in the order of asking; lanes have their own.
 
     ``name`` is the backend's, ``library`` says whether it has products of its own, ``precisions`` in which ones.
     """
@@ -119,14 +131,8 @@ class Device(Protocol):
     def move(self, to: Address, source: Address, nbytes: int) -> None:
         """Copy bytes from one place of the device to another."""
 
-    def staging(self, nbytes: int) -> np.ndarray:
-        """Bytes of host memory that ``upload`` reads after it returned."""
-
-    def upload(self, to: Address, source: np.ndarray) -> None:
-        """Copy bytes of ``staging`` memory, which must stay as they are until a mark set afterwards is passed."""
-
-    def mark(self) -> Mark:
-        """The place reached so far."""
+    def lane(self, block: Any) -> Lane:
+        """A way for a block of bytes to be filled from the host."""
 
     def load(self, text: str, pieces: Sequence[str] = ()) -> Any:
         """A compiled text, the module of calls; ``pieces`` are the text in files to be compiled at the same time.

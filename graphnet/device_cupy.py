@@ -1,9 +1,9 @@
 """A GPU by CuPy: memory, streams, CUDA graphs, and kernels compiled by NVRTC.
 
 All work goes to one stream, in order. It is an ordinary one, so it and CuPy's default stream wait for each other:
-what a user does to arrays with CuPy happens before or after a step, never during it. Graphs are captured on another
-stream, which takes no part in that: nothing may be synchronised while one is captured. CuPy's own kernels are not
-used where plain copies do, so that nothing but the plan's text is compiled.
+what a user does to arrays with CuPy happens before or after a step, never during it. Two more streams take no part in
+that: one copies arguments from the host (``device_lane``), on the other graphs are captured, during which nothing may
+be synchronised. CuPy's own kernels are not used where plain copies do, so that nothing but the plan's text is compiled.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from graphnet.compiler.errors import BackendError
 from graphnet.compiler.ir import Type
 from graphnet.device import Address, Call, Product, Work
 from graphnet.device_cublas import Library, library_or_none
+from graphnet.device_lane import CupyLane, pinned
 from graphnet.device_nvrtc import compiled
 from graphnet.kernels.cuda.phase import THREADS
 from graphnet.tensor import user_where
@@ -77,11 +78,12 @@ class CupyDevice:
         self._driver = cupy.cuda.driver
         self.number = self._runtime.getDevice()
         self._stream = cupy.cuda.Stream()
+        self._copies = cupy.cuda.Stream(non_blocking=True)
         self._recording = cupy.cuda.Stream(non_blocking=True)
         self.capability = str(cupy.cuda.Device(self.number).compute_capability)
         self.multiprocessors = self._attribute("cudaDevAttrMultiProcessorCount")
         self._most_shared = self._attribute("cudaDevAttrMaxSharedMemoryPerBlockOptin")
-        self._ring = self.staging(SMALL * PLACES)
+        self._ring = pinned(cupy, SMALL * PLACES)
         self._place = 0
 
     def _attribute(self, name: str) -> int:
@@ -188,11 +190,15 @@ class CupyDevice:
         place = self._ring[self._place * SMALL :][: host.nbytes]
         self._place += 1
         place[:] = host.reshape(-1).view(np.uint8)
-        self.upload(to, place)
+        self._copy(to, place.ctypes.data, place.nbytes, self._runtime.memcpyHostToDevice)
 
     def read(self, array: Any) -> np.ndarray:
         result = np.empty(array.shape, array.dtype)
         if not array.size:
+            return result
+        if array.strides == result.strides:  # every loss that is read comes this way
+            self._copy(result.ctypes.data, self.address(array), array.nbytes, self._runtime.memcpyDeviceToHost)
+            self._stream.synchronize()
             return result
         low, high = _span(array.shape, array.strides, array.itemsize)
         block = np.empty(high - low, np.uint8)
@@ -213,20 +219,13 @@ class CupyDevice:
     def move(self, to: Address, source: Address, nbytes: int) -> None:
         self._copy(to, source, nbytes, self._runtime.memcpyDeviceToDevice)
 
-    def staging(self, nbytes: int) -> np.ndarray:
-        memory = self._cupy.cuda.alloc_pinned_memory(max(1, nbytes))
-        return np.frombuffer(memory, np.uint8, nbytes)
-
-    def upload(self, to: Address, source: np.ndarray) -> None:
-        self._copy(to, source.ctypes.data, source.nbytes, self._runtime.memcpyHostToDevice)
+    def lane(self, block: Any) -> CupyLane:
+        return CupyLane(self._cupy, block, self._copies, self._stream)
 
     def _copy(self, to: Address, source: Address, nbytes: int, kind: int) -> None:
         self._runtime.memcpyAsync(to, source, nbytes, kind, self._stream.ptr)
 
     # -- running --------------------------------------------------------------------------------------
-
-    def mark(self) -> _Event:
-        return _Event(self._cupy.cuda.Event(disable_timing=True), self._stream)
 
     def load(self, text: str, pieces: Sequence[str] = ()) -> _Modules:
         files = compiled(self._cupy, pieces or (text,), self.capability)
@@ -260,6 +259,7 @@ class CupyDevice:
 
     def synchronize(self) -> None:
         self._stream.synchronize()
+        self._copies.synchronize()
 
     def _bound(self, one: Work) -> Callable[[Any], None]:
         """A function of a stream that starts the work there."""
@@ -320,17 +320,6 @@ class _Captured:
 
     def launch(self) -> None:
         self._graph.launch(self._stream)
-
-
-class _Event:
-    """An event in the device's stream."""
-
-    def __init__(self, event: Any, stream: Any) -> None:
-        self._event = event
-        event.record(stream)
-
-    def wait(self) -> None:
-        self._event.synchronize()
 
 
 def _span(shape: Sequence[int], strides: Sequence[int], itemsize: int) -> tuple[int, int]:

@@ -83,19 +83,13 @@ class EmulatedDevice:
     def move(self, to: Address, source: Address, nbytes: int) -> None:
         _bytes_at(to, nbytes)[:] = _bytes_at(source, nbytes)
 
-    def staging(self, nbytes: int) -> np.ndarray:
-        return _aligned(nbytes)
-
-    def upload(self, to: Address, source: np.ndarray) -> None:
-        _bytes_at(to, source.nbytes)[:] = source
+    def lane(self, block: np.ndarray) -> _Lane:
+        return _Lane(block)
 
     def room(self) -> tuple[int, int]:
         return self._all - self._used, self._all
 
     # -- running --------------------------------------------------------------------------------------
-
-    def mark(self) -> _Done:
-        return _Done()
 
     def load(self, text: str, pieces: Sequence[str] = ()) -> Emulated:
         try:
@@ -147,11 +141,19 @@ class _Calls:
             call()
 
 
-class _Done:
-    """A mark that was passed when it was set."""
+class _Lane:
+    """Copies that are done when they are asked for."""
+
+    def __init__(self, block: np.ndarray) -> None:
+        self.host, self._block = _aligned(block.nbytes), block
+
+    def upload(self, start: int, nbytes: int) -> None:
+        self._block[start : start + nbytes] = self.host[start : start + nbytes]
 
     def wait(self) -> None:
         """Nothing is outstanding."""
+
+    used = finish = wait
 
 
 def _aligned(nbytes: int) -> np.ndarray:

@@ -1,8 +1,9 @@
 """A call's arguments on their way to a device: through pinned memory, or read where they lie.
 
-NumPy            copied to one of two pinned buffers, from there to the plan's inputs while Python goes on
-on the device    copied to the plan's inputs; when the same place is given again, a graph is captured that
-                 reads it there
+NumPy            copied to pinned memory, from there to a block of the plan's inputs while Python goes on
+on the device    copied to the block; when the same place is given again, a graph is captured that reads it there
+
+Blocks take turns, so that one is filled while the device still reads the other. Each has a graph of its own.
 """
 
 from __future__ import annotations
@@ -15,10 +16,7 @@ from typing import Any
 import numpy as np
 
 from graphnet.compiler.ir import Type
-from graphnet.device import Address, Device, Graph, Mark
-
-BUFFERS = 2
-"""Pinned buffers: one is filled while the other is still being read."""
+from graphnet.device import Address, Device, Graph
 
 KEPT = 8
 """Graphs kept for arguments at places of their own."""
@@ -30,29 +28,30 @@ ALIGNMENT = 16
 """What kernels take for granted of an input's address."""
 
 Places = tuple[Address, ...]
-"""The address of each argument on the device, 0 for those that came from the host."""
+"""Where a graph reads each argument."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """An input of a plan: its storage, its type, where its own memory lies in the block of inputs, and as an array."""
+    """An input of a plan: its storage, its type, and where it lies in a block of inputs."""
 
     storage: int
     type: Type
     offset: int
-    own: Any
 
 
-class _Buffer:
-    """A pinned buffer with a view for each input, and the mark after which it may be filled again."""
+class _Block:
+    """A block of inputs with its way from the host, a view there for each input, and the graph that reads them."""
 
-    def __init__(self, memory: np.ndarray, places: Sequence[Place]) -> None:
-        self.memory = memory
-        self.views = [
-            memory[p.offset : p.offset + p.type.nbytes].view(p.type.dtype).reshape(p.type.shape) for p in places
-        ]
-        self.mark: Mark | None = None
-        self.held: tuple[Any, ...] = ()  # arguments that a run may still be reading
+    def __init__(self, device: Device, memory: Any, places: Sequence[Place]) -> None:
+        self.lane = device.lane(memory)
+        self.nbytes = int(memory.nbytes)
+        pieces = (self.lane.host[p.offset : p.offset + p.type.nbytes] for p in places)
+        self.views = [piece.view(p.type.dtype).reshape(p.type.shape) for piece, p in zip(pieces, places, strict=True)]
+        base = device.address(memory)
+        self.addresses: Places = tuple(base + p.offset for p in places)
+        self.graph: Graph | None = None
+        self.held: list[Any] = []  # arguments that a run may still be reading
 
 
 class Arguments:
@@ -62,19 +61,16 @@ class Arguments:
         self,
         device: Device,
         places: Sequence[Place],
-        block: Any,
+        blocks: Sequence[Any],
         written: Sequence[tuple[Address, int]],
-        own: Callable[[], Graph],
         capture: Callable[[Mapping[int, Address]], Graph],
     ) -> None:
-        """``block`` holds the plan's inputs; ``own`` is its graph on them, ``capture`` makes it for other addresses.
+        """``blocks`` are memory for the plan's inputs; ``capture`` makes its graph on storages at other addresses.
 
         ``written`` are address and bytes of what the plan writes.
         """
-        self._device, self._places, self._written = device, places, written
-        self._own, self._capture = own, capture
-        self._base = device.address(block)
-        self._buffers = [_Buffer(device.staging(block.nbytes), places) for _ in range(BUFFERS)]
+        self._device, self._places, self._written, self._capture = device, places, written, capture
+        self._blocks = [_Block(device, memory, places) for memory in blocks]
         self._graphs: OrderedDict[Places, tuple[Graph, int]] = OrderedDict()
         self._seen: OrderedDict[Places, None] = OrderedDict()
         self._calls = 0
@@ -83,55 +79,68 @@ class Arguments:
         """Launch the plan on these arguments; False if one does not fit as it is, and then nothing was launched."""
         if len(args) != len(self._places):
             return False
-        buffer = self._buffers[self._calls % BUFFERS]
-        if buffer.mark is not None:
-            buffer.mark.wait()
-            buffer.mark = None
-        found = self._taken(args, buffer)
-        if found is None:
+        block = self._blocks[self._calls % len(self._blocks)]
+        block.lane.wait()
+        if block.held:
+            block.lane.finish()
+            block.held = []
+        addresses = self._taken(args, block)
+        if addresses is None:
             return False
-        addresses, buffer.held = found
         self._calls += 1
-        if not any(addresses):
-            if buffer.memory.nbytes:
-                self._device.upload(self._base, buffer.memory)
-            graph = self._own()
+        if addresses == block.addresses:
+            if block.nbytes:
+                block.lane.upload(0, block.nbytes)
+            graph = self.graph(block)
         else:
-            for p, view, address in zip(self._places, buffer.views, addresses, strict=True):
-                if not address and p.type.size:
-                    self._device.upload(self._base + p.offset, view.reshape(-1).view(np.uint8))
-            graph = self._there(addresses)
+            graph = self._there(addresses, block)
         graph.launch()
-        buffer.mark = self._device.mark()
+        block.lane.used()
         return True
 
-    def _taken(self, args: Sequence[Any], buffer: _Buffer) -> tuple[Places, tuple[Any, ...]] | None:
-        """Where each argument lies, those of the host in the buffer; and what is to be kept alive meanwhile."""
-        addresses, held = [], []
-        for p, view, value in zip(self._places, buffer.views, args, strict=True):
+    def used(self) -> None:
+        """Tell that work outside of ``start``, which was asked for, may be at the first block."""
+        self._blocks[0].lane.used()
+
+    def graph(self, block: _Block | None = None) -> Graph:
+        """The graph on a block, by default the first."""
+        block = block or self._blocks[0]
+        if block.graph is None:
+            block.graph = self._capture(self._moved(block.addresses))
+        return block.graph
+
+    def _moved(self, addresses: Places) -> dict[int, Address]:
+        return {p.storage: address for p, address in zip(self._places, addresses, strict=True)}
+
+    def _taken(self, args: Sequence[Any], block: _Block) -> Places | None:
+        """Where each argument is to be read: on the device, or in the block, those from the host being in its lane."""
+        addresses = list(block.addresses)
+        for i, (view, value) in enumerate(zip(block.views, args, strict=True)):
             if isinstance(value, np.ndarray):
                 if not _fill(view, value):
                     return None
-                addresses.append(0)
                 continue
-            if not self._device.holds(value) or tuple(value.shape) != p.type.shape:
+            if not self._device.holds(value) or tuple(value.shape) != view.shape:
                 return None
             array = self._device.taken(value)
-            kind = np.dtype(p.type.dtype)
-            if array.dtype != kind:
-                if not (array.dtype.kind in "iu" and kind.kind in "iu"):
+            if array.dtype != view.dtype:
+                if not _convertible(array.dtype, view.dtype):
                     return None
-                array = self._device.taken(array, p.type.dtype)
-            addresses.append(self._device.address(array) if p.type.size else 0)
-            held.append(array)
-        return tuple(addresses), tuple(held)
+                array = self._device.taken(array, view.dtype.name)
+            if view.size:
+                addresses[i] = self._device.address(array)
+            block.held.append(array)
+        return tuple(addresses)
 
-    def _there(self, addresses: Places) -> Graph:
-        """A graph for arguments on the device: one that reads them there, or the plan's own after a copy."""
+    def _there(self, addresses: Places, block: _Block) -> Graph:
+        """A graph for arguments on the device: one that reads them there, or the block's own after a copy."""
+        from_host = [at == own for at, own in zip(addresses, block.addresses, strict=True)]
+        for p, here in zip(self._places, from_host, strict=True):
+            if here and p.type.size:
+                block.lane.upload(p.offset, p.type.nbytes)
         found = self._graphs.get(addresses)
         if found is None and addresses in self._seen and self._readable(addresses) and self._has_room():
-            moved = {p.storage: a for p, a in zip(self._places, addresses, strict=True) if a}
-            found = self._capture(moved), self._calls
+            found = self._capture(self._moved(addresses)), self._calls
         if found is not None:
             self._graphs[addresses] = found[0], self._calls
             self._graphs.move_to_end(addresses)
@@ -139,10 +148,10 @@ class Arguments:
         self._seen[addresses] = None
         if len(self._seen) > STALE:
             self._seen.popitem(last=False)
-        for p, address in zip(self._places, addresses, strict=True):
-            if address:
-                self._device.move(self._base + p.offset, address, p.type.nbytes)
-        return self._own()
+        for p, here, source, own in zip(self._places, from_host, addresses, block.addresses, strict=True):
+            if not here:
+                self._device.move(own, source, p.type.nbytes)
+        return self.graph(block)
 
     def _readable(self, addresses: Places) -> bool:
         """Whether a plan may read its arguments there: aligned, and nowhere that it writes."""
@@ -163,13 +172,18 @@ class Arguments:
 
 
 def _fill(view: np.ndarray, value: np.ndarray) -> bool:
-    """Copy an argument of the same shape and dtype, or of integers that fit; False for any other."""
+    """Copy an argument of the same shape and a dtype that the plan's takes; False for any other."""
     if value.shape != view.shape:
         return False
     if value.dtype == view.dtype:
-        np.copyto(view, value)
+        view[...] = value
         return True
-    if value.dtype.kind not in "iu" or view.dtype.kind not in "iu":
+    if not _convertible(value.dtype, view.dtype):
         return False
-    np.copyto(view, value, casting="unsafe")
-    return bool((view == value).all())
+    view[...] = value
+    return view.dtype.kind == "f" or np.count_nonzero(view == value) == view.size
+
+
+def _convertible(given: np.dtype, wanted: np.dtype) -> bool:
+    """Whether values of a dtype may become those of another on their way: floats do, and integers that fit."""
+    return given.kind in "iuf" and (given.kind == "f") == (wanted.kind == "f") and wanted.kind in "iuf"

@@ -1,8 +1,8 @@
 """A plan on a device: its memory, the graphs of its parts, and the losses that runs leave behind.
 
-arena | inputs | large constants      blocks of the plan's own
-homes                                 the net's, shared by all plans
-note: failed step value rows runs ... | ring of losses      words that the kernels write
+arena | inputs | inputs | large constants      blocks of the plan's own
+homes                                          the net's, shared by all plans
+note: failed step value rows runs ... | ring of losses   words that the kernels write
 """
 
 from __future__ import annotations
@@ -69,9 +69,9 @@ class CudaExecutable:
         self._offsets = dict(zip(inputs, itertools.accumulate(sizes, initial=0), strict=False))
         shown = {a.storage for a in plan.outputs.values()}
         kept = [s for s in plan.storages if s.data is not None and (s.id in shown or s in self._source.table)]
-        ensure_room(device, plan, sum(sizes) + sum(s.nbytes for s in kept))
+        ensure_room(device, plan, sum(sizes) * plan.memory.blocks, sum(s.nbytes for s in kept))
         self.arena = device.allocate(_bytes(plan.memory.arena))
-        self._block = device.allocate(_bytes(sum(sizes)))
+        self._blocks = [device.allocate(_bytes(sum(sizes))) for _ in range(plan.memory.blocks)]
         self._note = device.allocate(Type((NOTES + RING,), "int64"))
         self._barrier = device.allocate(Type((2,), "uint32"))
         self._homes = {s.id: homes[s.name] for s in plan.storages if s.kind in HOMES}
@@ -92,7 +92,7 @@ class CudaExecutable:
         if s.kind == "temp":
             return self.arena, s.offset
         if s.id in self._offsets:
-            return self._block, self._offsets[s.id]
+            return self._blocks[0], self._offsets[s.id]
         return self._homes[s.id], 0
 
     def _address(self, s: Storage, moved: Mapping[int, Address]) -> Address:
@@ -146,7 +146,9 @@ class CudaExecutable:
         return struct.pack(f"<{3 + len(table)}Q", *fixed, *table)
 
     def graph(self, part: str = "") -> Graph:
-        """The graph of a part on the plan's own inputs."""
+        """The graph of a part on ``inputs``."""
+        if not part:
+            return self.arguments.graph()
         if part not in self._graphs:
             self._graphs[part] = self._device.capture(self.work(part))
         return self._graphs[part]
@@ -154,12 +156,13 @@ class CudaExecutable:
     # -- runs -----------------------------------------------------------------------------------------
 
     def _arguments(self) -> Arguments:
-        places = []
-        for name, own in self.inputs.items():
-            a = self.plan.leaves[name]
-            places.append(Place(a.storage, Type(a.shape, a.dtype), self._offsets[a.storage], own))
+        leaves = [self.plan.leaves[name] for name in self.inputs]
+        places = [Place(a.storage, Type(a.shape, a.dtype), self._offsets[a.storage]) for a in leaves]
         capture = lambda moved: self._device.capture(self.work("", moved))  # noqa: E731 - a name for a parameter
-        return Arguments(self._device, places, self._block, self.spans(), lambda: self.graph(), capture)
+        return Arguments(self._device, places, self._blocks, self.spans(), capture)
+
+    def filled(self) -> None:
+        self.arguments.used()
 
     def call(self, *args: Any) -> Any:
         """Start the plan on arguments as they are, which may lie on the device; does not wait for it.
@@ -169,21 +172,24 @@ class CudaExecutable:
         self.make_room(1)
         if not self.arguments.start(args):
             return False
-        return self.started(1)[0] if self._has_loss else self._started(1)
+        return self._next() if self._has_loss else self._counted(1)
 
-    def _started(self, count: int) -> bool:
+    def _counted(self, count: int) -> bool:
         self._asked = True
         self._runs += count
         return True
 
+    def _next(self) -> Loss:
+        """The loss of one more run."""
+        loss = Loss(self.settle)
+        self._unread[self._runs] = weakref.ref(loss)
+        self._counted(1)
+        return loss
+
     def started(self, count: int) -> list[Loss]:
-        """The losses of the last ``count`` runs, which were just started."""
-        first = self._runs
-        self._started(count)
-        losses = [Loss(self.settle) for _ in range(count)]
-        for run, loss in enumerate(losses, first):
-            self._unread[run] = weakref.ref(loss)
-        return losses
+        """The losses of ``count`` runs that were just started on ``inputs``."""
+        self.arguments.used()
+        return [self._next() for _ in range(count)]
 
     def make_room(self, count: int) -> None:
         """Read losses that are still wanted before ``count`` new ones take their places."""
@@ -223,7 +229,8 @@ class CudaExecutable:
         before = self._device.read(counter) if counter is not None and phase is not None and not part else None
         self.make_room(1)
         self.graph(part).launch()
-        self._started(0 if part else 1)
+        self.arguments.used()
+        self._counted(0 if part else 1)
         self.check()
         if before is not None:  # a plan of one phase has moved it on; phase by phase, the net does that
             self._device.write(counter, before)
@@ -278,7 +285,8 @@ class CudaExecutable:
                     sums[owner] += spent
             for record, spent in zip(seconds, sums, strict=True):
                 record.append(spent)
-        self._started(repeats + 1)
+        self.arguments.used()
+        self._counted(repeats + 1)
         self.check()
         return [(step, float(np.median(r))) for step, r in zip(self.plan.steps, seconds, strict=True)]
 

@@ -13,17 +13,18 @@ from graphnet.tensor import user_where
 _OWNERS = 3
 
 
-def ensure_room(device: Device, plan: Plan, others: int) -> None:
-    """Raises BackendError if the plan's arena and ``others`` bytes of its own are more than are free."""
+def ensure_room(device: Device, plan: Plan, inputs: int, constants: int) -> None:
+    """Raises BackendError if the plan's arena and the bytes of all blocks of its own are more than are free."""
     free, total = device.room()
-    needed = plan.memory.arena + others
+    needed = plan.memory.arena + inputs + constants
     if needed <= free:
         return
     homes = sum(n for kind, n in plan.memory.homes.items() if kind not in ("input", "constant"))
+    own = f"{plan.memory.arena:,} B for temporaries, {inputs:,} B for {plan.memory.blocks} blocks of inputs"
     raise BackendError(
-        f"{user_where()}: {clean(plan.graph.name)} needs {needed:,} B of GPU memory ({plan.memory.arena:,} B for "
-        f"temporaries) beside {homes:,} B of parameters and states, {free:,} of {total:,} B are free: use a smaller "
-        f"batch. Most is owned by {'; '.join(_largest(plan)) or 'inputs'}"
+        f"{user_where()}: {clean(plan.graph.name)} needs {needed:,} B of GPU memory ({own}) beside {homes:,} B of "
+        f"parameters and states, {free:,} of {total:,} B are free: use a smaller batch. "
+        f"Most is owned by {'; '.join(_largest(plan)) or 'inputs'}"
     )
 
 

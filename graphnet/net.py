@@ -117,10 +117,16 @@ class Net(Planner, Inspection, Saving):
         bound = self._fast.get(key)
         if bound is None:
             bound = self._fast[key] = self._resolve(mode, arrays, with_target)
-        for target, value in zip(bound.inputs, arrays, strict=False):
-            if target.size:
-                copy_in(self.backend, target, value)
+        self._fill(bound, arrays)
         return bound
+
+    def _fill(self, bound: Bound, arrays: Sequence[Any]) -> None:
+        try:
+            for target, value in zip(bound.inputs, arrays, strict=False):
+                if target.size:
+                    copy_in(self.backend, target, value)
+        finally:
+            bound.run.filled()
 
     def _resolve(self, mode: str, arrays: Sequence[Any], with_target: bool) -> Bound:
         count = len(self.input_types)
@@ -276,9 +282,7 @@ class Net(Planner, Inspection, Saving):
         return self._run_forward(bound, arrays)
 
     def _run_forward(self, bound: Bound, arrays: Sequence[Any]) -> Any:
-        for target, value in zip(bound.inputs, arrays, strict=False):
-            if target.size:
-                copy_in(self.backend, target, value)
+        self._fill(bound, arrays)
         bound.run.run("forward")
         self._phases = (bound, "forward")
         copies = bound.run.copies(bound.outputs, any(self.backend.holds(a) for a in arrays))

@@ -105,5 +105,8 @@ class PlanMemory:
         """Copies of outputs of the last run."""
         return [a.copy() for a in arrays]
 
+    def filled(self) -> None:
+        """Runs read inputs where they were written."""
+
     def check(self) -> None:
         """Nothing is outstanding: runs raise what went wrong."""

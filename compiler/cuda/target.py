@@ -15,6 +15,9 @@ from graphnet.kernels.cuda.rows import fits
 from graphnet.kernels.cuda.table import PRODUCTS, SCRATCH
 from graphnet.kernels.text.view import View
 
+BLOCKS = 2
+"""Blocks of inputs: one is filled from the host while the device reads the other."""
+
 
 def cuda_target(library: bool = False, precision: str = "float32") -> Target:
     """Scratch, packing and fusion as the kernel writers ask for them; every operand is read as it lies.
@@ -38,6 +41,7 @@ def cuda_target(library: bool = False, precision: str = "float32") -> Target:
         packing=partial(_packing, tensor),
         library=large,
         tensor=tensor,
+        blocks=BLOCKS,
         identity=f"cuda {library} {precision}",
     )
 

@@ -63,7 +63,9 @@ def _totals(plan: Plan) -> list[str]:
     rows = [("arena, as planned", m.arena, f"{ratio:.3f} x the lower bound")]
     rows.append(("lower bound", m.lower_bound, f"largest live set, at position {m.peak_position}"))
     rows.append(("without reuse", m.total_temporaries, "every temporary on its own"))
-    rows += [(_KINDS.get(kind, kind), m.homes[kind], "fixed home") for kind in _homes(m.homes)]
+    for kind in _homes(m.homes):
+        turns = f", {m.blocks} blocks in turn" if kind == "input" and m.blocks > 1 else ""
+        rows.append((_KINDS.get(kind, kind), m.homes[kind], f"fixed home{turns}"))
     rows.append(("arena and homes", m.arena + sum(m.homes.values()), "all memory of this plan"))
     width = max(len(count(n)) for _, n, _ in rows)
     return ["totals", *(f"  {name:<20} {count(n):>{width}} B  {note}" for name, n, note in rows)]

@@ -117,8 +117,8 @@ def test_a_memory_planner_that_ignores_a_lifetime_is_found(random_graphs, monkey
     """By the shadow, and by the numbers."""
     real = lower.plan_memory
 
-    def careless(storages, reuse=True):
-        report = real(storages, reuse)
+    def careless(storages, *options):
+        report = real(storages, *options)
         alive = [s for s in storages if s.kind == "temp" and s.last >= 0]
         one, other = next((s, t) for s in alive for t in alive if s.first < t.first <= s.last)
         other.offset = one.offset

@@ -1,7 +1,8 @@
 """A CuPy that only plays a GPU, for tests of what is asked of the device and when it is waited for.
 
 Its streams do nothing until somebody waits for them, so a buffer that is filled again too early, or memory that is
-given back while it is in use, shows as wrong numbers. Kernels are run by the emulator.
+given back while it is in use, shows as wrong numbers. Or those that are apart from the others do all at once
+(``early``), so that a copy that did not wait shows as well. Kernels are run by the emulator.
 """
 
 from __future__ import annotations
@@ -79,17 +80,31 @@ def on_gpu(values):
 
 
 class Stream:
+    """A queue of functions, and of places in other streams that are waited for."""
+
     def __init__(self, null=False, non_blocking=False, log=None):
         self.ptr, self.queue, self.captured = 0 if null else SPECIAL + len(FakeCupy.streams), [], None
+        self.apart = non_blocking
         FakeCupy.streams[self.ptr] = self
 
     def add(self, what):
         (self.queue if self.captured is None else self.captured).append(what)
+        hurry()
 
-    def drain(self, count=None):
-        todo, self.queue = self.queue[:count], self.queue[count:] if count is not None else []
-        for what in todo:
+    def step(self):
+        what = self.queue[0]
+        if isinstance(what, Place):
+            what.reach()  # until then it stays in the queue and holds it up
+            if self.queue[:1] != [what]:
+                return
+        self.queue.pop(0)
+        if not isinstance(what, Place):
             what()
+        hurry()
+
+    def drain(self):
+        while self.queue:
+            self.step()
 
     def synchronize(self):
         FakeCupy.log.append("synchronize")
@@ -105,28 +120,48 @@ class Stream:
 
     def _launched(self, found, stream):
         FakeCupy.log.append("graph")
-        stream.queue += found
+        for what in found:
+            stream.add(what)
 
     def wait_event(self, event):
         FakeCupy.log.append("stream waits")
+        if event.place is not None:
+            self.add(event.place)
+
+
+class Place:
+    """A place in a stream."""
+
+    def __init__(self, stream):
+        self.stream, self.passed = stream, False
+
+    def reach(self):
+        while not self.passed:
+            self.stream.step()
+
+
+def hurry():
+    """With ``FakeCupy.early``, streams that are apart from the others go on as far as nothing holds them up."""
+    for stream in [s for s in FakeCupy.streams.values() if s.apart] if FakeCupy.early else ():
+        while stream.queue and getattr(stream.queue[0], "passed", True):
+            stream.step()
 
 
 class Event:
+    """Waiting for it is waiting for where it was recorded last."""
+
     def __init__(self, disable_timing=False):
-        self.passed = True
+        self.place = None
 
     def record(self, stream):
         FakeCupy.log.append("event")
-        self.passed, self.stream = False, stream
-        stream.add(self._pass)
-
-    def _pass(self):
-        self.passed = True
+        self.place = place = Place(stream)
+        stream.add(lambda: setattr(place, "passed", True))
 
     def synchronize(self):
-        FakeCupy.log.append("wait for event")
-        while not self.passed:
-            self.stream.drain(1)
+        if self.place is not None and not self.place.passed:
+            FakeCupy.log.append("wait for event")
+            self.place.reach()
 
 
 class Module:
@@ -140,13 +175,17 @@ class Module:
 
 
 class FakeCupy:
-    """What device_cupy asks of the module cupy. ``log`` tells what was asked, ``free`` is the room there is."""
+    """What device_cupy asks of the module cupy. ``log`` tells what was asked, ``free`` is the room there is.
+
+    ``early`` says that streams apart from the others do at once what they are asked.
+    """
 
     log: ClassVar[list] = []
     streams: ClassVar[dict] = {}
     functions: ClassVar[dict] = {}
     grids: ClassVar[list] = []
     free = 1 << 34
+    early = False
     ndarray = Array
     on_gpu = staticmethod(on_gpu)
     Error = FakeRuntimeError
@@ -154,7 +193,7 @@ class FakeCupy:
 
     def __init__(self):
         FakeCupy.log, FakeCupy.grids, FakeCupy.free = [], [], 1 << 34
-        FakeCupy.streams, FakeCupy.functions = {}, {}
+        FakeCupy.streams, FakeCupy.functions, FakeCupy.early = {}, {}, False
         runtime = types.SimpleNamespace(
             CUDARuntimeError=FakeRuntimeError,
             cudaDevAttrMultiProcessorCount=16,

@@ -80,6 +80,35 @@ def test_the_five_models_train_as_on_the_cpu(name):
     np.testing.assert_allclose(found[0], found[1], rtol=1e-4)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_arguments_may_change_as_soon_as_a_step_has_returned(dtype):
+    """Copies run beside steps: a wait that is missing shows as another loss."""
+    rows = 4096
+    chosen = np.random.default_rng(0)
+    batches = [(chosen.normal(size=(rows, 256)).astype(dtype), chosen.integers(0, 3, rows)) for _ in range(8)]
+    net, other = compiled(shape=(rows, 256)), compiled(shape=(rows, 256))
+    x, y = batches[0][0].copy(), batches[0][1].copy()
+    losses, expected = [], []
+    for batch in batches * 8:
+        x[:], y[:] = batch
+        losses.append(net.step(x, y))
+    for batch in batches * 8:
+        expected.append(float(other.step(*batch)))
+    assert [float(loss) for loss in losses] == expected
+
+
+def test_results_that_are_inputs_are_those_of_the_call():
+    import cupy
+
+    net = gn.compile(lambda x: (x, x[1:]), gn.spec((3, 2)), device="cuda")
+    there = cupy.zeros((3, 2), "float32")
+    for i in range(5):
+        x = np.full((3, 2), i, "float32")
+        np.testing.assert_array_equal(net(x)[0], x)
+        there[...] = i
+        np.testing.assert_array_equal(cupy.asnumpy(net(there)[1]), x[1:])
+
+
 def test_arrays_on_the_gpu_are_read_where_they_lie_and_changes_to_them_are_seen(data):
     import cupy
 
