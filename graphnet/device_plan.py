@@ -54,6 +54,7 @@ class CudaExecutable:
         self._graphs: dict[str, Graph] = {}
         self._has_loss = "loss" in plan.outputs
         self._runs = 0
+        self._in_phases = False  # whether runs of single phases were asked for, which do not count as calls do
         self._unread: dict[int, weakref.ref[Loss]] = {}
         self._asked = False
         self.arguments = self._arguments()
@@ -219,6 +220,7 @@ class CudaExecutable:
         if phase is not None and phase not in self.plan.phases:
             return
         part = phase if phase in self._source.parts else ""
+        self._in_phases |= phase is not None
         counter = self._homes.get(self.plan.leaves["rng/step"].storage) if "rng/step" in self.plan.leaves else None
         before = self._device.read(counter) if counter is not None and phase is not None and not part else None
         self.make_room(1)
@@ -237,7 +239,8 @@ class CudaExecutable:
         error = None
         if note[FAILED]:
             self._device.write(self._device.view(self._note, Type((ROWS + 1,), "int64")), 0)
-            error = bad_index(self._steps[int(note[STEP])], int(note[VALUE]), int(note[ROWS]))
+            to = self._given_to(int(note[FAILING]))
+            error = bad_index(self._steps[int(note[STEP])], int(note[VALUE]), int(note[ROWS]), to)
         ring = note[NOTES:].view(np.float64)
         for run, kept in unread:
             loss = kept()
@@ -248,6 +251,17 @@ class CudaExecutable:
             else:
                 loss.fail(error)
         return error
+
+    def _given_to(self, failing: int) -> str:
+        """Which of the plan's runs was stopped, and how many later ones with it; empty where they are not counted."""
+        if not self._has_loss or self._in_phases:
+            return ""
+        what = "step" if "backward" in self.plan.phases else "call"
+        shapes = ", ".join(str(tuple(own.shape)) for own in self.inputs.values())
+        later = self._runs - failing - 1
+        rest = "the one started after it was" if later == 1 else f"the {later} started after it were"
+        which = f" to {what} {failing + 1} of those with inputs {shapes} since the net was made"
+        return which + (f"; {rest} not done either" if later else "")
 
     def check(self) -> None:
         """Wait for what was started; raises DataError if an index was out of range."""

@@ -30,11 +30,11 @@ def allocate(type_: Type) -> np.ndarray:
     return aligned(type_.nbytes).view(type_.dtype).reshape(type_.shape)
 
 
-def bad_index(step: Step, value: int, rows: int) -> DataError:
-    """The error for an index out of range that a step found."""
+def bad_index(step: Step, value: int, rows: int, to: str = "") -> DataError:
+    """The error for an index out of range that a step found; ``to`` says which call it was given to."""
     what = step.where.scope.rpartition("/")[2] or step.op
     return DataError(
-        f"{step.where}: {what}: index {value} is out of range for {rows} rows: check the ids or labels given"
+        f"{step.where}: {what}: index {value} is out of range for {rows} rows: check the ids or labels given{to}"
     )
 
 

@@ -141,6 +141,31 @@ def test_a_label_out_of_range_is_told_when_its_loss_is_read_and_changes_nothing(
     assert float(first) > float(net.step(*data))
 
 
+def test_a_label_out_of_range_names_its_step_among_those_of_its_shape_and_how_many_were_dropped(data):
+    """Steps of another shape are not among them; calls by phases are not counted, so nothing is said of them."""
+    net, (x, y) = compiled(), data
+    for n in (6, 4, 6, 6):
+        net.step(x[:n], y[:n])
+    net.step(x, y + 3)
+    for _ in range(3):
+        net.step(x, y)
+    told = r"labels given to step 4 of those with inputs \(6, 4\), \(6,\) since the net was made; "
+    with pytest.raises(gn.DataError, match=told + "the 3 started after it were not done either$"):
+        net.step(x[:4], y[:4])
+    net.step(x[:4], y[:4])
+    net.step(x[:4], y[:4] + 3)
+    late = net.step(x[:4], y[:4])
+    told = r"given to step 3 of those with inputs \(4, 4\), \(4,\) .*; the one started after it was not done either$"
+    with pytest.raises(gn.DataError, match=told):
+        float(late)
+    told = r"given to call 1 of those with inputs \(6, 4\), \(6,\) since the net was made$"
+    with pytest.raises(gn.DataError, match=told):
+        net.loss(x, y + 3)
+    net.forward(x)
+    with pytest.raises(gn.DataError, match=r"check the ids or labels given$"):
+        net.backward(y + 3)
+
+
 def test_a_label_out_of_range_that_nobody_read_is_told_where_the_device_is_waited_for(data, tmp_path):
     net = compiled()
     net.step(*data)

@@ -149,6 +149,18 @@ def test_labels_of_64_bits_on_the_gpu_are_narrowed_there(gpu):
         float(net.step(gpu.on_gpu(x), gpu.on_gpu(y.astype("int64") + (1 << 40))))
 
 
+def test_a_data_set_on_the_gpu_is_evaluated_where_it_lies(gpu):
+    """It is put there once; from then on its rows pass the host no more."""
+    net = compiled()
+    x, y = (np.concatenate(arrays) for arrays in zip(*batches(3), strict=True))
+    expected = net.evaluate(x[:14], y[:14])
+    kept = gn.data.on_device(x[:14], y[:14])
+    assert net.evaluate(kept) == expected
+    gpu.log.clear()
+    assert net.evaluate(kept) == expected
+    assert "upload" not in gpu.log
+
+
 def test_a_bad_label_is_told_when_the_loss_is_read(gpu):
     net = compiled()
     x, y = batches(1)[0]
