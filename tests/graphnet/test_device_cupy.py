@@ -195,6 +195,23 @@ def test_memory_that_cannot_be_had_is_one_line(gpu, monkeypatch):
         device_cupy.CupyDevice(gpu).allocate(Type((1000,), "float32"))
 
 
+def test_why_there_is_no_gpu_is_one_line_without_cupys_advice(gpu, monkeypatch):
+    framed = (
+        "=====\nCuPy failed to load libcuda.so.1:\n\nmuch advice\n\nOriginal error:\n  ImportError: not found\n====="
+    )
+
+    def broken(name):
+        raise ImportError(framed)
+
+    assert device_cupy.no_gpu() == ""
+    gpu.cuda.runtime.getDeviceCount = lambda: 0
+    assert device_cupy.no_gpu() == "device 'cuda': there is no GPU here: use device='cpu'"
+    monkeypatch.setattr(device_cupy.importlib, "import_module", broken)
+    assert device_cupy.no_gpu().startswith("device 'cuda' needs CuPy (ImportError: not found): pip install ")
+    with pytest.raises(gn.BackendError, match=r"^tests/graphnet/test_device_cupy.py:\d+: device 'cuda' needs CuPy"):
+        device_cupy.cupy_or_error()
+
+
 def test_profiles_are_measured_by_events(gpu):
     profile = compiled().profile(*batches(1)[0], repeats=2)
     assert all(seconds >= 1e-3 for _, seconds in profile)
