@@ -18,12 +18,12 @@ import numpy as np
 from graphnet.compiler.cuda import NOTES, RING, Gemm, Launch, Matrix, Source
 from graphnet.compiler.errors import BackendError, DataError
 from graphnet.compiler.ir import Type
-from graphnet.compiler.schedule import Array, Leaf, Plan, Step, Storage, flat
+from graphnet.compiler.schedule import HOMES, Array, Leaf, Plan, Step, Storage, flat
 from graphnet.device import Address, Call, Graph, Operand, Product, Work, aligned
 from graphnet.device_inputs import Arguments, Place
 from graphnet.device_room import ensure_room
 from graphnet.lazy import Loss
-from graphnet.plan_memory import HOMES, Homes, bad_index
+from graphnet.plan_memory import Homes, bad_index
 
 if TYPE_CHECKING:
     from graphnet.backend_cuda import CudaBackend

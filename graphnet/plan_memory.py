@@ -10,12 +10,10 @@ import numpy as np
 from graphnet.arrays import as_array
 from graphnet.compiler.errors import BackendError, DataError
 from graphnet.compiler.ir import Type
-from graphnet.compiler.schedule import Array, Plan, Step, Storage
+from graphnet.compiler.schedule import HOMES, Array, Plan, Step, Storage
 
 Homes = Mapping[str, Any]
 """Arrays of the backend, by name."""
-HOMES = ("param", "state", "slot", "hyper", "rng")
-"""Kinds of storages whose memory outlives the plan."""
 
 
 def aligned(nbytes: int) -> np.ndarray:
