@@ -38,6 +38,7 @@ train: $(STAMP) ## Train MODEL (lenet) and write build/MODEL.png and the graph a
 	@mkdir -p build
 	$(BIN)/graphnet train $(MODEL) --plot build/$(MODEL).png $(ARGS)
 	$(BIN)/graphnet dump $(MODEL) -o build/$(MODEL).html
+	@echo "graph page: build/$(MODEL).html"
 
 # Two workers on two cores: a BLAS that starts its own threads in each would only make them wait.
 test: export OPENBLAS_NUM_THREADS := 1

@@ -17,6 +17,7 @@ import os
 import platform
 import shlex
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
@@ -35,7 +36,7 @@ from processes import cleared, usable_cores
 
 from graphnet.atomic import write_atomically
 from graphnet.cli import options
-from graphnet.cli.bench import backends_of
+from graphnet.cli.bench import backends_of, cautions
 from graphnet.cli.info import processor
 from graphnet.compiler.errors import BackendError, FileError, GraphnetError, NameError_
 from graphnet.data.suggest import suggest
@@ -53,15 +54,18 @@ def run(args: argparse.Namespace) -> int:
     }
     chosen = [find("model", name, CASES) for name in args.models] or list(CASES.values())
     modes = listed("mode", args.mode or "train", MODES)
-    ours = [graphnet(name, args.device) for name in backends_of(args.backend)]
+    ours = [graphnet(name, args.device, args.precision) for name in backends_of(args.backend)]
     entries = [*ours, *peers_of(args.peers or "auto", args.device)]
     settings = settings_of(args, entries)
+    absent = missing(entries, settings.peers_python)
+    entries = [entry for entry in entries if entry.needs not in absent or entry.own]
     card = card_of(args.device, args.backend)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, stopped)
     machine = floors.measure(settings.cores) if card is None else cuda_peaks.measure()
     limits = None if isinstance(machine, str) else machine
-    about = describe(settings, machine, card)
+    about = describe(settings, machine, card, [*absence(absent, settings.peers_python), *cautions(args)])
+    about["missing"] = absent
     print("\n".join(about["lines"]), end="\n\n", flush=True)
     results: list[Result] = []
     for mode in modes:
@@ -114,6 +118,23 @@ def peers_of(chosen: str, device: str) -> list[Entry]:
     if chosen in ("auto", "all"):
         return list(known.values())
     return [find("peer", name.strip(), known) for name in chosen.split(",")]
+
+
+def missing(entries: Sequence[Entry], python: str) -> dict[str, list[str]]:
+    """The packages that the peers' Python lacks, each with the entries that need it."""
+    needed: dict[str, list[str]] = {}
+    for entry in entries:
+        if entry.needs and not entry.own:
+            needed.setdefault(entry.needs, []).append(entry.name)
+    look = "import importlib.util, sys; print(*(n for n in sys.argv[1:] if importlib.util.find_spec(n) is None))"
+    done = subprocess.run([python, "-c", look, *needed], capture_output=True, text=True, check=False)
+    return {name: needed[name] for name in done.stdout.split()}  # a Python that fails is told in every row
+
+
+def absence(absent: Mapping[str, list[str]], python: str) -> list[str]:
+    """What is not installed and therefore not measured, in one line; none if all is there."""
+    packages = [p if names == [p] else f"{p} ({', '.join(names)})" for p, names in absent.items()]
+    return [f"not installed in {python}, so not measured: {', '.join(packages)}"] if packages else []
 
 
 def listed(kind: str, chosen: str, known: Sequence[str]) -> list[str]:
@@ -172,8 +193,10 @@ def add_floor(result: Result, limits: floors.Machine | None) -> None:
         result.floor = limits.floor(facts["flops"], facts["least_bytes"])
 
 
-def describe(settings: Settings, machine: floors.Machine | str, card: gpu.Gpu | None = None) -> dict[str, Any]:
-    """What everything was measured on and how, for people and as data."""
+def describe(
+    settings: Settings, machine: floors.Machine | str, card: gpu.Gpu | None = None, notes: Sequence[str] = ()
+) -> dict[str, Any]:
+    """What everything was measured on and how, for people and as data; ``notes`` are lines of their own."""
     command = shlex.join(["graphnet", *sys.argv[1:]])
     date = datetime.datetime.now(datetime.UTC).date().isoformat()
     unset = cleared(os.environ)
@@ -188,6 +211,7 @@ def describe(settings: Settings, machine: floors.Machine | str, card: gpu.Gpu | 
     lines.append(machine if isinstance(machine, str) else machine.text)
     if unset:
         lines.append(f"not passed on to the processes: {', '.join(unset)}")
+    lines += notes
     return {
         "command": command,
         "date": date,

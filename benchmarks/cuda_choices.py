@@ -33,9 +33,9 @@ from peers.registry import Entry
 from processes import usable_cores
 
 from graphnet.atomic import write_atomically
-from graphnet.backend import choose
 from graphnet.cli import options
 from graphnet.compiler.errors import GraphnetError
+from graphnet.device_cupy import no_gpu
 
 UNROLLED = 100_000  # launches: more than any loop here becomes
 OPERATIONS = {"products": cuda_kernels.PRODUCTS, "convolutions": cuda_kernels.CONVOLUTIONS}
@@ -113,8 +113,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args = parse(argv)
         path = options.check_writable("--json", args.json) if args.json else None
+        if said := no_gpu():
+            raise gpu.NoGpuError(said)
         card = gpu.describe()
-        choose("cuda", "cuda")
     except (GraphnetError, gpu.NoGpuError) as error:
         said = options.one_line(error) if isinstance(error, GraphnetError) else str(error)
         print(f"cuda_choices: {said}", file=sys.stderr)

@@ -15,7 +15,6 @@ Needs CuPy. Every number is the best of some tries, each timed by the GPU's own 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import importlib
 import json
 import subprocess
@@ -30,6 +29,8 @@ from typing import Any
 import numpy as np
 from floors import Machine
 from processes import environment, first_line, usable_cores
+
+from graphnet.device_cupy import no_gpu
 
 SIZES = tuple(1 << bits for bits in (20, 23, 25, 28, 31))  # bytes read and written together
 TRIES = 9
@@ -272,17 +273,10 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args(argv)
-    try:
-        with contextlib.redirect_stderr(None):
-            cupy = importlib.import_module("cupy")
-        count = cupy.cuda.runtime.getDeviceCount()
-    except Exception as error:  # noqa: BLE001  # CuPy's own errors have no name before it was imported
-        print(f"cuda_peaks: no GPU can be used: {first_line(str(error))}", file=sys.stderr)
+    if line := no_gpu():
+        print(f"cuda_peaks: {line}", file=sys.stderr)
         return 2
-    if not count:
-        print("cuda_peaks: there is no GPU here", file=sys.stderr)
-        return 2
-    found = Bench(cupy).peaks()
+    found = Bench(importlib.import_module("cupy")).peaks()
     print(json.dumps(asdict(found)) if args.json else table(found))
     return 0
 

@@ -1,4 +1,7 @@
-"""What ``nvidia-smi`` tells of the GPU that is measured: asked as a program, so that no library is needed for it."""
+"""What ``nvidia-smi`` tells of the GPU that is measured: asked as a program, so that no library is needed for it.
+
+Whether there is one that graphnet can use is for ``graphnet.device_cupy.no_gpu`` to say.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ FIELDS = ("name", "driver_version", "memory.total", "clocks.max.sm", "power.limi
 
 
 class NoGpuError(Exception):
-    """There is no GPU, or none that answers; the message is one line."""
+    """Nothing is told of the GPU; the message is one line."""
 
 
 def number() -> str:
@@ -24,13 +27,13 @@ def ask(*fields: str) -> list[str]:
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     except FileNotFoundError:
-        raise NoGpuError("no GPU was found: there is no nvidia-smi here") from None
+        raise NoGpuError("nothing tells of the GPU: there is no nvidia-smi here") from None
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise NoGpuError(f"no GPU was found: nvidia-smi: {error}") from None
+        raise NoGpuError(f"nothing tells of the GPU: nvidia-smi: {error}") from None
     lines = [line for line in done.stdout.splitlines() + done.stderr.splitlines() if line.strip()]
     found = [part.strip() for part in (lines or [""])[0].split(",")]
     if done.returncode or len(found) != len(fields):
-        raise NoGpuError(f"no GPU was found: nvidia-smi: {(lines or ['no answer'])[0].strip()}")
+        raise NoGpuError(f"nothing tells of the GPU: nvidia-smi: {(lines or ['no answer'])[0].strip()}")
     return found
 
 

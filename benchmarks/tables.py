@@ -26,7 +26,7 @@ On a GPU times are microseconds, by how a step is fed: its inputs are on the dev
 step, and its loss is read in each step or left there. Steps whose loss is left are timed in runs between two moments
 at which the GPU has nothing left to do. *GPU MB* is how much of its memory the process took up to the end of the first
 steps, context and libraries included. The losses compared are also those of the last of four steps of each feed. All
-compute in float32, without TF32.
+compute in float32, without TF32, unless a line above says otherwise of graphnet.
 """
 SHOWN = 12  # kernels in a table
 

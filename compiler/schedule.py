@@ -86,6 +86,10 @@ class Storage:
     data: bytes | None = None
 
 
+HOMES = ("param", "state", "slot", "hyper", "rng")
+"""Kinds of storages whose memory outlives the plan."""
+
+
 @dataclass(frozen=True, slots=True)
 class Instruction:
     """One op of a fused program; operands and result are ("in" | "out" | "tmp", index)."""

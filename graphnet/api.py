@@ -14,9 +14,6 @@ from graphnet.optim import Optimizer
 from graphnet.program import FunctionProgram, spec_of
 from graphnet.tensor import user_where
 
-PRECISIONS = ("float32", "tf32", "bf16")
-"""What products of float32 arrays may round their operands to."""
-
 
 def compile(
     fn: Callable[..., Any],
@@ -40,8 +37,8 @@ def compile(
     With ``optimizer`` the training step is compiled now, else inference; other plans follow at first use, at
     most ``max_plans`` of them. ``seed`` fixes initial weights and all random numbers. ``threads`` is how many
     threads the C backend runs a step on (default: ``GRAPHNET_THREADS``, or the cores this process may use);
-    results do not depend on it. ``device="cuda"`` runs on a GPU; there, ``precision="tf32"`` or ``"bf16"`` lets
-    large products round their operands to what tensor cores take.
+    results do not depend on it; beside another backend, or a GPU, it is refused. ``device="cuda"`` runs on a GPU;
+    there, ``precision="tf32"`` or ``"bf16"`` lets large products round their operands to what tensor cores take.
     """
     if not callable(fn):
         raise CompileError(f"{user_where()}: compile: the model must be a function, got {type(fn).__name__}")
@@ -61,9 +58,6 @@ def compile(
         raise CompileError(f"{user_where()}: compile: max_plans must be an integer of at least 1, got {max_plans!r}")
     if threads is not None and (not isinstance(threads, int) or threads < 1):
         raise CompileError(f"{user_where()}: compile: threads must be an integer of at least 1, got {threads!r}")
-    if precision not in PRECISIONS:
-        known = ", ".join(map(repr, PRECISIONS))
-        raise CompileError(f"{user_where()}: compile: precision must be one of {known}, got {precision!r}")
     found = [spec_of(s) for s in specs]
     program = FunctionProgram(fn, found, loss, options)
     kind = spec_of(target).type if target is not None else None

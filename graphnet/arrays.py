@@ -10,17 +10,23 @@ from typing import Any
 
 import numpy as np
 
-from graphnet.compiler.errors import DTypeError, NameError_, ShapeError
+from graphnet.compiler.errors import DataError, DTypeError, NameError_, ShapeError
+from graphnet.data import OnDevice
 from graphnet.tensor import user_where
 
 
 def as_array(value: Any) -> np.ndarray:
     """``value`` as a NumPy array.
 
-    Raises ShapeError for nested lists whose rows have different lengths, DTypeError for an array on a GPU.
+    Raises ShapeError for nested lists whose rows have different lengths, DTypeError for an array on a GPU, DataError
+    for a data set on the device.
     """
     if type(value) is np.ndarray:
         return value
+    if isinstance(value, OnDevice):
+        raise DataError(
+            f"{user_where()}: a data set on the device is for net.fit and net.evaluate: give arrays here, its .arrays"
+        )
     device = getattr(value, "__dlpack_device__", None)
     if device is not None and int(device()[0]) not in _HOST:
         raise DTypeError(

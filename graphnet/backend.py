@@ -115,6 +115,9 @@ BACKENDS: dict[str, Callable[..., Backend]] = {
 DEVICES: dict[str, tuple[str, ...]] = {"cpu": ("numpy", "c"), "cuda": ("cuda", "emulated")}
 """The backends of each device, for "cuda" the usual one first."""
 
+PRECISIONS = ("float32", "tf32", "bf16")
+"""What products of float32 arrays may round their operands to."""
+
 
 @functools.cache
 def _fastest() -> str:
@@ -130,21 +133,43 @@ def choose(
 ) -> Backend:
     """The backend for a device; "auto" takes the fastest that works here, a ``Backend`` is taken as it is.
 
-    Raises BackendError in one line.
+    Raises BackendError in one line, also for a number of threads or a precision where there is none to choose.
     """
     if not isinstance(backend, str):
+        if threads is not None or precision != "float32":
+            raise BackendError(
+                f"{user_where()}: threads and precision are given to a backend where it is made: leave them out beside "
+                f"backend={type(backend).__name__}(...)"
+            )
         return backend
-    if device not in DEVICES:
-        raise BackendError(f"{user_where()}: device {device!r} is not available (cuda and cpu are): use device='cpu'")
+    if not isinstance(device, str) or device not in DEVICES:
+        raise BackendError(f"{user_where()}: device {device!r} is unknown: {_devices(device)}")
     name = _named(device, backend)
+    if precision not in PRECISIONS:
+        known = ", ".join(map(repr, PRECISIONS))
+        raise BackendError(f"{user_where()}: precision must be one of {known}, got {precision!r}")
     if device == "cpu" and precision != "float32":
         raise BackendError(
             f"{user_where()}: precision {precision!r} is for device='cuda': on the CPU products are float32"
+        )
+    if threads is not None and (device != "cpu" or backend == "numpy"):
+        raise BackendError(
+            f"{user_where()}: threads is for backend='c': backend {name!r} has none to set: leave it out"
         )
     # looking into every step is the reference's: its kernels can be asked one at a time
     if checking() or name == "numpy":
         return NumpyBackend()
     return CBackend(threads) if name == "c" else BACKENDS[name](precision)
+
+
+def _devices(given: object) -> str:
+    """What to use instead of an unknown device."""
+    name, _, number = str(given).lower().partition(":")
+    meant = {**{d: d for d in DEVICES}, "gpu": "cuda"}.get(name)
+    hint = f"did you mean {meant!r}? " if meant else ""
+    if number.isdigit() and meant == "cuda":
+        return f"{hint}CUDA_VISIBLE_DEVICES={number} in the environment chooses the GPU"
+    return f"{hint}use one of {', '.join(DEVICES)}"
 
 
 def _named(device: str, backend: str) -> str:

@@ -17,13 +17,13 @@ from graphnet.compiler import c, ops, printers
 from graphnet.compiler import text as compiler_text
 from graphnet.compiler.c import LEAST_WORK, Memory, Source, c_target, emit, identity
 from graphnet.compiler.errors import BackendError
-from graphnet.compiler.schedule import Leaf, Plan, Step, flat, phases_apart
+from graphnet.compiler.schedule import HOMES, Leaf, Plan, Step, flat, phases_apart
 from graphnet.kernels import text as kernels_text
 from graphnet.kernels.c import entry, threads
 from graphnet.kernels.c.cache import ToolchainError, sources
 from graphnet.kernels.c.tile import targeting
 from graphnet.kernels.c.toolchain import Compiler, find, load, load_later
-from graphnet.plan_memory import HOMES, Homes, HostMemory, PlanMemory, bad_index
+from graphnet.plan_memory import Homes, HostMemory, PlanMemory, bad_index
 from graphnet.tensor import user_where
 
 FIXED = 8

@@ -34,8 +34,8 @@ class CudaBackend:
     ) -> None:
         if precision not in device.precisions:
             raise BackendError(
-                f"{user_where()}: precision {precision!r} is not one of device {device.name!r}: use "
-                f"{' or '.join(map(repr, device.precisions))}"
+                f"{user_where()}: precision {precision!r} is for products on a GPU: backend {device.name!r} computes "
+                f"in {' or '.join(device.precisions)}: leave precision out"
             )
         self.device = device
         self.name = device.name

@@ -42,22 +42,32 @@ PLACES = 256
 INSTALL = "pip install cupy-cuda13x nvmath-python (CUDA 12: cupy-cuda12x)"
 
 
-def cupy_or_error() -> Any:
-    """The module cupy, if it is installed and finds a GPU; raises BackendError in one line."""
-    where = user_where()
+def no_gpu() -> str:
+    """Why this process cannot use a GPU, in a line; empty where it can."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # CuPy warns of what the calls below find out
             cupy = importlib.import_module("cupy")
     except ImportError as error:
-        raise BackendError(f"{where}: device 'cuda' needs CuPy ({error}): {INSTALL}") from None
+        return f"device 'cuda' needs CuPy ({_reason(error)}): {INSTALL}"
     try:
         count = cupy.cuda.runtime.getDeviceCount()
     except cupy.cuda.runtime.CUDARuntimeError as error:
-        raise BackendError(f"{where}: device 'cuda': no GPU can be used: {error}: see nvidia-smi") from None
-    if not count:
-        raise BackendError(f"{where}: device 'cuda': there is no GPU here: use device='cpu'")
-    return cupy
+        return f"device 'cuda': no GPU can be used: {_reason(error)}: see nvidia-smi"
+    return "" if count else "device 'cuda': there is no GPU here: use device='cpu'"
+
+
+def cupy_or_error() -> Any:
+    """The module cupy, if it is installed and finds a GPU; raises BackendError in one line."""
+    if line := no_gpu():
+        raise BackendError(f"{user_where()}: {line}")
+    return importlib.import_module("cupy")
+
+
+def _reason(error: Exception) -> str:
+    """An error of CuPy in one line: it frames some in pages of advice, with what happened at their end."""
+    said = str(error).rpartition("Original error:")[2]
+    return " ".join(said.replace("=", " ").split())
 
 
 @functools.cache

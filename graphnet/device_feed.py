@@ -67,9 +67,33 @@ def _on_device(net: Net, data: OnDevice, batch: int, count: int, words: np.ndarr
         yield losses
 
 
-def _feed(net: Net, data: OnDevice, batch: int) -> Feed:
+def in_order(net: Net, data: OnDevice, size: int) -> Iterator[tuple[Any, ...]]:
+    """The data set in batches of ``size``, the last one shorter, where it lies for the net."""
+    arrays, device = data.arrays, None
+    if isinstance(net.backend, CudaBackend):
+        device = net.backend.device
+        with net._lock:
+            net._needs_loss()
+            arrays = _placed(net, data, _bound(net, data, "loss", min(size, len(data))))
+    for start in range(0, len(data), size):
+        rows = slice(start, min(start + size, len(data)))
+        yield tuple(a[rows] if device is None else _view(device, a, rows) for a in arrays)
+
+
+def _view(device: Device, array: Any, rows: slice) -> Any:
+    """Rows of a contiguous array of the device, where they lie."""
+    type_ = Type((rows.stop - rows.start, *array.shape[1:]), array.dtype.name)
+    return device.view(array, type_, rows.start * (array.nbytes // array.shape[0]))
+
+
+def _bound(net: Net, data: OnDevice, mode: str, batch: int) -> Bound:
+    """The plan for batches of a data set."""
     stand_ins = [np.broadcast_to(np.zeros((), a.dtype), (batch, *a.shape[1:])) for a in data.arrays]
-    bound = net._resolve("step", stand_ins, with_target=True)
+    return net._resolve(mode, stand_ins, with_target=True)
+
+
+def _feed(net: Net, data: OnDevice, batch: int) -> Feed:
+    bound = _bound(net, data, "step", batch)
     net._load_hyper()  # again: a new plan may have brought new hyperparameters
     return Feed(bound, _placed(net, data, bound), net.backend)
 
@@ -77,7 +101,8 @@ def _feed(net: Net, data: OnDevice, batch: int) -> Feed:
 def _placed(net: Net, data: OnDevice, bound: Bound) -> tuple[Any, ...]:
     """The data set's arrays on the net's device, in the dtypes of the plan's inputs."""
     device = net.backend.device  # type: ignore[attr-defined]
-    dtypes = tuple(own.dtype.name for own in bound.inputs)
+    info = bound.info
+    dtypes = tuple(t.dtype for t in (*info.inputs, *((info.target,) if info.target else ())))
     known = data.placed.setdefault(device, {})
     if dtypes not in known:
         found = []

@@ -18,12 +18,12 @@ import numpy as np
 from graphnet.compiler.cuda import NOTES, RING, Gemm, Launch, Matrix, Source
 from graphnet.compiler.errors import BackendError, DataError
 from graphnet.compiler.ir import Type
-from graphnet.compiler.schedule import Array, Leaf, Plan, Step, Storage, flat
+from graphnet.compiler.schedule import HOMES, Array, Leaf, Plan, Step, Storage, flat
 from graphnet.device import Address, Call, Graph, Operand, Product, Work, aligned
 from graphnet.device_inputs import Arguments, Place
 from graphnet.device_room import ensure_room
 from graphnet.lazy import Loss
-from graphnet.plan_memory import HOMES, Homes, bad_index
+from graphnet.plan_memory import Homes, bad_index
 
 if TYPE_CHECKING:
     from graphnet.backend_cuda import CudaBackend
@@ -54,6 +54,7 @@ class CudaExecutable:
         self._graphs: dict[str, Graph] = {}
         self._has_loss = "loss" in plan.outputs
         self._runs = 0
+        self._in_phases = False  # whether runs of single phases were asked for, which do not count as calls do
         self._unread: dict[int, weakref.ref[Loss]] = {}
         self._asked = False
         self.arguments = self._arguments()
@@ -225,6 +226,7 @@ class CudaExecutable:
         if phase is not None and phase not in self.plan.phases:
             return
         part = phase if phase in self._source.parts else ""
+        self._in_phases |= phase is not None
         counter = self._homes.get(self.plan.leaves["rng/step"].storage) if "rng/step" in self.plan.leaves else None
         before = self._device.read(counter) if counter is not None and phase is not None and not part else None
         self.make_room(1)
@@ -244,7 +246,8 @@ class CudaExecutable:
         error = None
         if note[FAILED]:
             self._device.write(self._device.view(self._note, Type((ROWS + 1,), "int64")), 0)
-            error = bad_index(self._steps[int(note[STEP])], int(note[VALUE]), int(note[ROWS]))
+            to = self._given_to(int(note[FAILING]))
+            error = bad_index(self._steps[int(note[STEP])], int(note[VALUE]), int(note[ROWS]), to)
         ring = note[NOTES:].view(np.float64)
         for run, kept in unread:
             loss = kept()
@@ -255,6 +258,17 @@ class CudaExecutable:
             else:
                 loss.fail(error)
         return error
+
+    def _given_to(self, failing: int) -> str:
+        """Which of the plan's runs was stopped, and how many later ones with it; empty where they are not counted."""
+        if not self._has_loss or self._in_phases:
+            return ""
+        what = "step" if "backward" in self.plan.phases else "call"
+        shapes = ", ".join(str(tuple(own.shape)) for own in self.inputs.values())
+        later = self._runs - failing - 1
+        rest = "the one started after it was" if later == 1 else f"the {later} started after it were"
+        which = f" to {what} {failing + 1} of those with inputs {shapes} since the net was made"
+        return which + (f"; {rest} not done either" if later else "")
 
     def check(self) -> None:
         """Wait for what was started; raises DataError if an index was out of range."""

@@ -82,15 +82,16 @@ def _bytes(path: str | os.PathLike[str]) -> bytes:
     return data
 
 
-def load(path: str | os.PathLike[str], device: str = "cpu", backend: str = "auto") -> Net:
+def load(path: str | os.PathLike[str], device: str = "cpu", backend: str = "auto", precision: str = "float32") -> Net:
     """The net saved at ``path``, which runs and trains on without the function it was made from.
 
     It holds parameters, optimiser with slots, states, random counters and ``metadata`` as they were, and runs
     for the input shapes the saved net had run for. A resumed run equals an unbroken one bit for bit on the
-    same backend and machine. Raises FileError, one line, for a file that is missing, truncated, altered or
-    hostile, and BackendError for a device or backend that is not available here.
+    same backend and machine. ``device``, ``backend`` and ``precision`` are those of ``gn.compile``. Raises FileError,
+    one line, for a file that is missing, truncated, altered or hostile, and BackendError for a device or backend that
+    is not available here.
     """
-    chosen = choose(device, backend)
+    chosen = choose(device, backend, precision=precision)
     contents = read(path)
     try:
         return _build(contents, chosen)

@@ -42,7 +42,7 @@ def fit(
     epochs: int = 1,
     batch_size: int | None = None,
     shuffle: bool = True,
-    validation: tuple[Any, ...] | None = None,
+    validation: tuple[Any, ...] | OnDevice | None = None,
     drop_last: bool = False,
     initial_epoch: int = 0,
     callback: Callable[[int, Mapping[str, float]], Any] | None = None,
@@ -54,7 +54,8 @@ def fit(
     set that lies on the device, ``gn.data.on_device(x, y)``; ``batch_size`` defaults to the compiled one;
     the ragged last batch is trained on unless ``drop_last``. Batches are shuffled by
     (seed, epoch), so a run resumed with ``initial_epoch`` repeats what an unbroken one does. ``callback``
-    gets (epoch, values) after each epoch and may return False to stop. Losses are means over samples.
+    gets (epoch, values) after each epoch and may return False to stop. ``validation`` is what ``evaluate`` takes, as a
+    tuple (x, y), or a data set on the device. Losses are means over samples.
     """
     size = batch_size or _compiled_batch(net)
     steps = _steps(net, x, y, size, shuffle, drop_last)
@@ -62,7 +63,8 @@ def fit(
     for epoch in range(initial_epoch, initial_epoch + epochs):
         values = {"loss": _epoch(steps(epoch), epoch, initial_epoch + epochs, verbose)}
         if validation is not None:
-            values["val_loss"] = evaluate(net, *validation, batch_size=size)
+            held_out = (validation,) if isinstance(validation, OnDevice) else validation
+            values["val_loss"] = evaluate(net, *held_out, batch_size=size)
         history.add(values)
         if callback is not None and callback(epoch, values) is False:
             break
@@ -70,12 +72,29 @@ def fit(
 
 
 def evaluate(net: Net, x: Any, y: Any = None, batch_size: int | None = None) -> float:
-    """The mean loss over samples in inference mode."""
+    """The mean loss over samples in inference mode.
+
+    ``x`` and ``y`` are as ``fit`` takes them: arrays, or ``x`` alone a data set on the device. Raises DataError.
+    """
+    size = batch_size or _compiled_batch(net)
     total, count = 0.0, 0
-    for batch in _batches(_arrays(x, y), batch_size=batch_size or _compiled_batch(net)):
-        total += net.loss(*batch) * len(batch[0])
-        count += len(batch[0])
+    if isinstance(x, OnDevice):
+        _alone("evaluate", y)
+        from graphnet.device_feed import in_order  # and with it the CUDA backend
+
+        batches = in_order(net, x, size)
+    else:
+        batches = _batches(_arrays(x, y), batch_size=size)
+    for batch in batches:
+        rows = int(batch[0].shape[0])
+        total += net.loss(*batch) * rows
+        count += rows
     return total / count
+
+
+def _alone(call: str, y: Any) -> None:
+    if y is not None:
+        raise DataError(f"{user_where()}: {call}: a data set on the device holds its target: leave y out")
 
 
 def _arrays(x: Any, y: Any) -> list[np.ndarray]:
@@ -102,8 +121,7 @@ def _steps(
 ) -> Callable[[int], tuple[int, Iterable[Losses]]]:
     """A function of an epoch's number: how many batches it has, and the losses of its steps as they are started."""
     if isinstance(x, OnDevice):
-        if y is not None:
-            raise DataError(f"{user_where()}: fit: a data set on the device holds its target: leave y out")
+        _alone("fit", y)
         if drop_last and len(x) < size:
             raise DataError(f"{user_where()}: fit: {len(x)} rows make no full batch of {size}: lower batch_size")
         count = len(x) // size if drop_last else -(-len(x) // size)

@@ -333,7 +333,7 @@ class Net(Planner, Inspection, Saving):
         return fit(self, x, y, **options)
 
     def evaluate(self, x: Any, y: Any = None, batch_size: int | None = None) -> float:
-        """The mean loss over samples in inference mode."""
+        """The mean loss over samples in inference mode; see :func:`graphnet.fit.evaluate`."""
         return evaluate(self, x, y, batch_size)
 
     def export_c(self, folder: Any, *, threads: int | None = None, force: bool = False) -> Any:

@@ -10,12 +10,10 @@ import numpy as np
 from graphnet.arrays import as_array
 from graphnet.compiler.errors import BackendError, DataError
 from graphnet.compiler.ir import Type
-from graphnet.compiler.schedule import Array, Plan, Step, Storage
+from graphnet.compiler.schedule import HOMES, Array, Plan, Step, Storage
 
 Homes = Mapping[str, Any]
 """Arrays of the backend, by name."""
-HOMES = ("param", "state", "slot", "hyper", "rng")
-"""Kinds of storages whose memory outlives the plan."""
 
 
 def aligned(nbytes: int) -> np.ndarray:
@@ -30,11 +28,11 @@ def allocate(type_: Type) -> np.ndarray:
     return aligned(type_.nbytes).view(type_.dtype).reshape(type_.shape)
 
 
-def bad_index(step: Step, value: int, rows: int) -> DataError:
-    """The error for an index out of range that a step found."""
+def bad_index(step: Step, value: int, rows: int, to: str = "") -> DataError:
+    """The error for an index out of range that a step found; ``to`` says which call it was given to."""
     what = step.where.scope.rpartition("/")[2] or step.op
     return DataError(
-        f"{step.where}: {what}: index {value} is out of range for {rows} rows: check the ids or labels given"
+        f"{step.where}: {what}: index {value} is out of range for {rows} rows: check the ids or labels given{to}"
     )
 
 

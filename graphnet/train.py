@@ -86,6 +86,7 @@ class Run:
         shuffle: bool | None = None,
         device: str = "cpu",
         backend: str = "auto",
+        precision: str = "float32",
     ) -> None:
         """Compile ``model`` for ``data``. Raises GraphnetError in one line, as ``gn.compile`` does."""
         self._setup(recipe, data, seed, recipe.get("shuffle", False) if shuffle is None else shuffle)
@@ -98,6 +99,7 @@ class Run:
             optimizer=recipe["optimizer"](rate),
             device=device,
             backend=backend,
+            precision=precision,
             seed=seed,
             **model_options(recipe, data),
         )

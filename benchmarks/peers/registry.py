@@ -14,7 +14,7 @@ class Entry:
     """A row of the tables.
 
     target   MODULE:CLASS of a peers.peer.Peer
-    needs    the package to install where the module cannot be imported
+    needs    the library it measures, as it is imported; without it the entry is left out
     own      runs in graphnet's Python instead of the peers'
     ours     graphnet itself, which is not among those it is compared with
     models   the models it differs from others in; empty: all
@@ -88,9 +88,11 @@ def peers(device: str = "cpu") -> list[Entry]:
     return [BY_HAND, *TORCH, JAX, *CPU_ONLY]
 
 
-def graphnet(backend: str = "auto", device: str = "cpu") -> Entry:
-    """graphnet on one of its backends."""
-    name = "graphnet" if backend == "auto" else f"graphnet-{backend}"
-    what = f"graphnet, backend {backend}"
-    entry = Entry(name, "peers.with_graphnet:Graphnet", what, "graphnet", options={"backend": backend})
+def graphnet(backend: str = "auto", device: str = "cpu", precision: str = "float32") -> Entry:
+    """graphnet on one of its backends, with its products in a precision."""
+    rounded = "" if precision == "float32" else precision
+    name = "-".join(filter(None, ("graphnet", "" if backend == "auto" else backend, rounded)))
+    what = f"graphnet, backend {backend}" + (f", products in {rounded}" if rounded else "")
+    options = {"backend": backend, **({"precision": rounded} if rounded else {})}
+    entry = Entry(name, "peers.with_graphnet:Graphnet", what, "graphnet", options=options)
     return replace(entry, own=True, ours=True, device=device)

@@ -51,9 +51,17 @@ class Graphnet(Peer):
 
     packages = ("graphnet", "numpy")
 
-    def __init__(self, case: Case, params: Arrays, threads: int, backend: str = "auto", device: str = "cpu") -> None:
+    def __init__(
+        self,
+        case: Case,
+        params: Arrays,
+        threads: int,
+        backend: str = "auto",
+        device: str = "cpu",
+        precision: str = "float32",
+    ) -> None:
         super().__init__(case, params, threads, device)
-        self.backend = backend
+        self.chosen = {"backend": backend, "device": device, "precision": precision}
         model, options = model_of(case)
         spec = gn.spec(case.shape, "int32" if case.model == "charlm" else "float32")
         training: dict[str, Any] = {}
@@ -71,7 +79,7 @@ class Graphnet(Peer):
 
     def compile(self, model: Any, spec: Any, options: dict[str, Any], **training: Any) -> gn.Net:
         """The net of a model with its options."""
-        return gn.compile(model, spec, backend=self.backend, device=self.device, **training, **options)
+        return gn.compile(model, spec, **self.chosen, **training, **options)
 
     def step(self, x: np.ndarray, y: np.ndarray) -> float:
         return float(self.net.step(x, y))

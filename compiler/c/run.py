@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from graphnet.compiler.c.steps import FAILED, Function
+from graphnet.compiler.c.steps import Function
 from graphnet.compiler.schedule import Branch, Loop
-from graphnet.compiler.text.hazards import Access, Choice, Item, Repeat, clear, place_barriers
+from graphnet.compiler.text.hazards import FAILED, Access, Choice, Item, Repeat, clear, place_barriers
 from graphnet.compiler.text.memory import Memory
 from graphnet.compiler.text.programs import is_elementwise_op
 from graphnet.kernels.text.view import CTYPES

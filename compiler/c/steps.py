@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from graphnet.compiler.schedule import Array, Leaf, Many
-from graphnet.compiler.text.hazards import Access, Piece, access
+from graphnet.compiler.schedule import HOMES, Leaf, Many
+from graphnet.compiler.text.hazards import FAILED, Access, Piece, accesses
 from graphnet.compiler.text.memory import Memory
 from graphnet.compiler.text.programs import (
     block_comment,
@@ -24,9 +24,6 @@ from graphnet.kernels.c.rows import rows
 from graphnet.kernels.c.table import WRITERS
 from graphnet.kernels.text.program import Value
 from graphnet.kernels.text.view import View
-
-FAILED = -2
-"""The space of the note that an index was out of range: threads must agree on it before homes are written."""
 
 
 @dataclass(frozen=True)
@@ -140,22 +137,8 @@ class Steps:
     def _accesses(
         self, step: Leaf | Many, phase: Phase, parallel: bool, alone: bool, number: int
     ) -> tuple[Access, ...]:
-        arrays: list[tuple[Array, bool]] = [*((a, True) for a in step.outputs), *((a, False) for a in step.inputs)]
-        axes = phase.axes or (None,) * len(arrays)
-        found = [
-            access(self._memory, a, write, axis if parallel else None, phase.units)
-            for (a, write), axis in zip(arrays, axes, strict=True)
-        ]
-        if step.scratch is not None:
-            scratch = access(self._memory, step.scratch, True, None, 1)
-            # a phase that stands alone gives each thread scratch of its own
-            found.append(replace(scratch, tag=("own", number)) if scratch and alone else scratch)
-        if phase.fails:
-            found.append(Access(FAILED, 0, 1, None, False))  # notes do not disturb each other, only who looks
-        return tuple(a for a in found if a is not None and not self._is_constant(a))
-
-    def _is_constant(self, found: Access) -> bool:
-        return found.space >= 0 and not found.write and self._memory.is_constant(found.space)
-
-
-HOMES = ("param", "state", "slot", "rng")
+        axes = phase.axes if parallel else ()
+        # a phase that stands alone gives each thread scratch of its own
+        found = accesses(self._memory, step, axes, phase.units, ("own", number) if alone else None)
+        # notes do not disturb each other, only who looks
+        return (*found, Access(FAILED, 0, 1, None, False)) if phase.fails else found

@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from graphnet.compiler.schedule import Array, Leaf, Many
-from graphnet.compiler.text.hazards import Access, Piece, access
+from graphnet.compiler.schedule import HOMES, Leaf, Many
+from graphnet.compiler.text.hazards import FAILED, Access, Piece, access, accesses
 from graphnet.compiler.text.memory import Memory, Operand
 from graphnet.compiler.text.programs import (
     block_comment,
@@ -24,16 +24,11 @@ from graphnet.kernels.cuda.table import WRITERS
 from graphnet.kernels.text.program import Value
 from graphnet.kernels.text.view import View
 
-FAILED = -2
-"""The space of the note that an index was out of range: homes are written after all that may note one."""
-
 WIDTH = 100
 """Columns of a line, before it is indented."""
 
 ALL_FAILING = Access(FAILED, 0, 1 << 60, None, False)
 """What reads the note touches: all that may write it, which do not disturb each other."""
-
-HOMES = ("param", "state", "slot", "rng")
 
 
 def failing(number: int) -> Access:
@@ -129,7 +124,7 @@ class Steps:
             loading,
             self._loaded(step, phase),
             phase.helpers,
-            Piece(self._accesses(step, phase, number), True),
+            Piece((*accesses(self._memory, step), *([failing(number)] if phase.fails else [])), True),
             phase.fails,
             any(self._memory.storage(a).kind in HOMES for a in step.outputs),
             number,
@@ -162,18 +157,6 @@ class Steps:
     def _loaded(self, step: Leaf | Many, phase: Phase) -> tuple[Access, ...]:
         found = (access(self._memory, step.inputs[i], False, None, 1) for i in phase.loaded)
         return tuple(a for a in found if a is not None)
-
-    def _accesses(self, step: Leaf | Many, phase: Phase, number: int) -> tuple[Access, ...]:
-        arrays: list[tuple[Array, bool]] = [*((a, True) for a in step.outputs), *((a, False) for a in step.inputs)]
-        if step.scratch is not None:
-            arrays.append((step.scratch, True))
-        found = [access(self._memory, a, write, None, 1) for a, write in arrays]
-        if phase.fails:
-            found.append(failing(number))
-        return tuple(a for a in found if a is not None and not self._is_constant(a))
-
-    def _is_constant(self, found: Access) -> bool:
-        return found.space >= 0 and not found.write and self._memory.is_constant(found.space)
 
 
 def _text(name: str, parameters: Sequence[str], head: Sequence[str], body: str, comment: Sequence[str]) -> str:

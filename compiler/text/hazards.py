@@ -12,11 +12,14 @@ Memory is compared by address, since the plan gives the bytes of a dead value to
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from graphnet.compiler.schedule import Array
+from graphnet.compiler.schedule import Array, Leaf, Many
 from graphnet.compiler.strides import span
 from graphnet.compiler.text.memory import Memory
+
+FAILED = -2
+"""The space of the note that an index was out of range: homes are written after all that may note one."""
 
 Tag = tuple[object, ...] | None
 """What makes two accesses of overlapping memory the same thread's; None is like nothing else."""
@@ -160,6 +163,21 @@ def access(memory: Memory, array: Array, write: bool, axis: int | None, units: i
     if axis is not None and units > 1 and array.shape[axis] % units == 0:
         tag = _windows(memory, array, start, axis, units)
     return Access(space, bytes_low, bytes_high, tag, write, array.nbytes)
+
+
+def accesses(
+    memory: Memory, step: Leaf | Many, axes: Sequence[int | None] = (), units: int = 1, scratch: Tag = None
+) -> tuple[Access, ...]:
+    """What a phase of a step touches: outs and ins, in whose ``axes`` its units lie, and scratch, by its tag.
+
+    Constants are left out, as nothing writes them.
+    """
+    arrays = [*((a, True) for a in step.outputs), *((a, False) for a in step.inputs)]
+    ways = zip(arrays, axes or (None,) * len(arrays), strict=True)
+    found = [access(memory, a, write, axis, units) for (a, write), axis in ways]
+    if step.scratch is not None and (own := access(memory, step.scratch, True, None, 1)):
+        found.append(replace(own, tag=scratch))
+    return tuple(a for a in found if a and (a.write or a.space < 0 or not memory.is_constant(a.space)))
 
 
 def _moves(memory: Memory, loop: int, stride: int, shift: int, modulo: int) -> tuple[int, int]:

@@ -28,8 +28,8 @@ Beside its peers: each library runs in a process of its own on the same cores an
 steps from the same parameters (their losses are compared), then all are timed in turn, round after round. Data are
 synthetic. The cases are the reference models in their recipes' shapes, linreg softmax mlp lenet charlm, and
 mlp-large lenet-b10 lenet-b1000 charlm-h512 charlm-l2 empty. The peers' programs are in the folder benchmarks of a
-checkout; `make bench` there installs the libraries first. One that is missing, fails or takes too long is a row
-that says so. --backend c,numpy measures graphnet on both.
+checkout; `make bench` there installs the libraries first. Those that are not installed are named above the tables;
+one that fails or takes too long is a row that says so. --backend c,numpy measures graphnet on both.
 
 --device cuda measures on a GPU: PyTorch (eager, compiled, in CUDA graphs) and JAX. Steps are fed in three ways, each a
 table of its own: device (inputs on the GPU, losses left there), host (NumPy arrays in, losses left there), read (NumPy
@@ -113,13 +113,25 @@ def run(args: argparse.Namespace) -> int:
     if not alone and args.peers != "none":
         folder = peers_folder(args.peers_dir)
     for name in backends_of(args.backend):
-        choose(args.device, name)  # an unknown one, or a GPU that is not there, is told before anything is measured
+        choose(
+            args.device, name, precision=args.precision
+        )  # an unknown one, or a GPU that is not there, is told before anything is measured
     if folder is not None:
         return int(_comparison(folder).run(args))
     if comparing:
         why = "--peers none" if args.peers == "none" else "the peers' programs are not here: give --peers-dir"
         raise GraphnetError(f"{_option(comparing[0])} measures graphnet beside its peers: {why}")
     return run_alone(args)
+
+
+def cautions(args: argparse.Namespace) -> list[str]:
+    """What must be known to read graphnet's times rightly."""
+    found = []
+    if "emulated" in backends_of(args.backend):
+        found.append("backend emulated runs CUDA text on the CPU, thread by thread: its times say nothing about a GPU")
+    if args.precision != "float32":
+        found.append(f"graphnet's large products round their operands to {args.precision}, those of others do not")
+    return found
 
 
 def backends_of(chosen: str) -> list[str]:
@@ -153,18 +165,20 @@ def run_alone(args: argparse.Namespace) -> int:
     path = options.check_writable("--json", args.json) if args.json else None
     for name in args.models:
         find_model(name)
-    backends = backends_of(args.backend)
+    backends, notes = backends_of(args.backend), cautions(args)
+    for note in notes:
+        print(note)
     print(row("model", "batch", "compile ms", "median ms", "min ms", "max ms"))
     results = []
     for name in args.models or model_names():
         for backend in backends:
-            m = measure(name, args.repeats or 20, args.batch_size, args.device, backend)
+            m = measure(name, args.repeats or 20, args.batch_size, **{**options.device_of(args), "backend": backend})
             results.append(m)
             batch = "x".join(map(str, m.batch))
             times = (f"{value:.3f}" for value in (m.compile_ms, m.median_ms, m.min_ms, m.max_ms))
             print(row(f"{m.model}/{m.backend}" if len(backends) > 1 else m.model, batch, *times), flush=True)
     if path:
-        write_atomically(path, (json.dumps(report(results), indent=1) + "\n").encode())
+        write_atomically(path, (json.dumps(report(results, notes), indent=1) + "\n").encode())
     return 0
 
 
@@ -173,11 +187,11 @@ def row(model: str, batch: str, *times: str) -> str:
     return f"{model:8}  {batch:>12}" + "".join(f"  {value:>10}" for value in times)
 
 
-def measure(name: str, repeats: int, batch_size: int | None, device: str, backend: str) -> Measured:
-    """Compile a model for its embedded data and time its steps."""
+def measure(name: str, repeats: int, batch_size: int | None, **device: str) -> Measured:
+    """Compile a model for its embedded data and time its steps; ``device`` are keywords of ``Run``."""
     model, data = find_model(name).with_data(None, None)
     start = time.perf_counter()
-    run = Run(model.function, model.recipe, data, batch_size=batch_size, device=device, backend=backend)
+    run = Run(model.function, model.recipe, data, batch_size=batch_size, **device)
     compiled = time.perf_counter() - start
     x, y = next(iter(run.batches(1)))
     float(run.net.step(x, y))
@@ -202,11 +216,12 @@ def measure(name: str, repeats: int, batch_size: int | None, device: str, backen
     )
 
 
-def report(results: Sequence[Measured]) -> dict[str, Any]:
-    """The results with what they were measured on."""
+def report(results: Sequence[Measured], notes: Sequence[str]) -> dict[str, Any]:
+    """The results with what they were measured on and how to read them."""
     return {
         "processor": processor(),
         "cores": cores(),
         "versions": list(version_lines())[:2],
+        "notes": list(notes),
         "results": [asdict(m) for m in results],
     }

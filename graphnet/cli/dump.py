@@ -97,8 +97,7 @@ def _net(args: argparse.Namespace) -> Net:
             model.recipe,
             data,
             batch_size=args.batch_size,
-            device=args.device,
-            backend=args.backend,
+            **options.device_of(args),
         )
         return run.net
     if not Path(args.model).exists() and not args.model.endswith(".gnet"):
@@ -107,5 +106,5 @@ def _net(args: argparse.Namespace) -> Net:
         if getattr(args, option) is not None:
             name = f"--{option.replace('_', '-')}"
             raise NameError_(f"dump {args.model}: a saved net is shown as it is: leave {name} out")
-    net: Net = load(args.model, device=args.device, backend=args.backend)
+    net: Net = load(args.model, **options.device_of(args))
     return net

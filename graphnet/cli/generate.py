@@ -49,7 +49,7 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print prompt and generated text; returns the exit code."""
-    net = load(args.file, device=args.device, backend=args.backend)
+    net = load(args.file, **options.device_of(args))
     vocabulary = net.metadata.get("vocabulary")
     if not isinstance(vocabulary, str) or not vocabulary:
         raise FileError(f"{args.file}: holds no vocabulary: generate needs a net saved by graphnet train charlm")

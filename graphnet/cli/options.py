@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Any, NoReturn
 
+from graphnet.backend import PRECISIONS
 from graphnet.compiler.errors import FileError, GraphnetError
 from graphnet.tensor import user_where
 
@@ -94,11 +95,23 @@ def check_writable(option: str, path: str) -> Path:
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
-    """--device and --backend."""
+    """--device, --backend and --precision."""
     parser.add_argument("--device", default="cpu", help="where to compute: cpu, or cuda for a GPU (default: cpu)")
     parser.add_argument(
         "--backend", default="auto", help="what runs the schedule; graphnet info lists them (default: auto)"
     )
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="float32",
+        metavar="NAME",
+        help="what large products on a GPU round their operands to: float32, tf32 or bf16 (default: float32)",
+    )
+
+
+def device_of(args: argparse.Namespace) -> dict[str, str]:
+    """What ``add_device`` declared, as keywords of ``gn.load`` and of a run."""
+    return {"device": args.device, "backend": args.backend, "precision": args.precision}
 
 
 def add_data(parser: argparse.ArgumentParser, embedded: str) -> None:

@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     saved, curve = _check_outputs(args)
     model, training, epochs, notes = _resumed(args) if args.load else _started(args)
     if not args.quiet:
-        print(*notes, _describe(model, training, epochs), sep="\n", flush=True)
+        print(*notes, _describe(model, training, epochs, args.precision), sep="\n", flush=True)
     with contextlib.ExitStack() as stack:
         sinks = _sinks(args, model, training)
         for sink in sinks:
@@ -153,15 +153,14 @@ def _started(args: argparse.Namespace) -> tuple[Model, Run, int, list[str]]:
         lr=args.lr,
         seed=args.seed or 0,
         shuffle=args.shuffle or None,
-        device=args.device,
-        backend=args.backend,
+        **options.device_of(args),
     )
     return model, training, args.epochs or int(model.recipe["epochs"]), _data_notes(args, model, data)
 
 
 def _resumed(args: argparse.Namespace) -> tuple[Model, Run, int, list[str]]:
     """The saved run; what is fixed by the file may be repeated on the command line, not changed."""
-    net = load(args.load, device=args.device, backend=args.backend)
+    net = load(args.load, **options.device_of(args))
     kept = net.metadata.get("train")
     fields = {"model": str, "recipe": str, "data": str, "epochs": int}
     if not isinstance(kept, dict) or not all(isinstance(kept.get(n), kind) for n, kind in fields.items()):
@@ -216,11 +215,13 @@ def _data_notes(args: argparse.Namespace, model: Model, data: Dataset | Text) ->
     return notes
 
 
-def _describe(model: Model, training: Run, epochs: int) -> str:
+def _describe(model: Model, training: Run, epochs: int, precision: str) -> str:
     net, shuffled = training.net, ", shuffled" if training.shuffle else ""
+    products = f", products in {precision}" if precision != "float32" else ""
     return (
         f"{model.name}: {parameters(net):,} parameters, recipe {model.recipe_name}, {net.optimizer!r}, batches "
         f"of {training.batch_size}{shuffled}, {epochs} epochs, seed {training.seed}, backend {net.backend.name}"
+        f"{products}"
     )
 
 

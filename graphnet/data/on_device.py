@@ -11,7 +11,7 @@ from graphnet.compiler.errors import DataError
 
 
 class OnDevice:
-    """Arrays for ``net.fit`` that are put on the net's device once; see :func:`on_device`.
+    """Arrays for ``net.fit`` and ``net.evaluate`` that are put on the net's device once; see :func:`on_device`.
 
     ``arrays`` are as they were given, ``len`` counts the rows.
     """
@@ -31,12 +31,14 @@ class OnDevice:
 
 
 def on_device(*arrays: Any) -> OnDevice:
-    """Arrays of equal length, inputs and then the target, as a data set that ``net.fit`` keeps on its device.
+    """Arrays of equal length, inputs and then the target, as a data set that a net keeps on its device.
 
     ``net.fit(gn.data.on_device(x, y), batch_size=100, epochs=10)`` copies them to the GPU at first use (in the dtypes
     that the net was compiled for) and picks each batch there. The order of an epoch depends on the number of rows,
     the net's seed and the epoch alone, the same on every device, and is another one than ``minibatches`` has. For a
-    net on the CPU they stay where they are. Raises DataError: no arrays or rows, or unequal lengths.
+    net on the CPU they stay where they are. ``net.evaluate`` takes it too, and reads the rows in order.
+
+    Raises DataError: no arrays or rows, or unequal lengths.
     """
     found = tuple(a if hasattr(a, "__dlpack_device__") else np.asarray(a) for a in arrays)
     if not found or any(not a.shape for a in found):

@@ -18,7 +18,8 @@ from math import prod
 from graphnet.kernels.c import gemm_pack
 from graphnet.kernels.c.gemm_dots import LEAST_LINE, Dots, Plain, Sums, few, line
 from graphnet.kernels.c.gemm_pack import Matrix, block
-from graphnet.kernels.c.gemm_tiles import GIGAHERTZ, Plan, Product, Split, Text, choose, is_deep
+from graphnet.kernels.c.gemm_plan import GIGAHERTZ, choose
+from graphnet.kernels.c.gemm_tiles import Plan, Product, Split, Text, is_deep
 from graphnet.kernels.c.gemm_vector import PackedSums, panel_width
 from graphnet.kernels.c.nest import INDEPENDENT
 from graphnet.kernels.c.phase import Job, Phase

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from graphnet.kernels.c import gemm_pack
 from graphnet.kernels.c.gemm_pack import block, steps
-from graphnet.kernels.c.gemm_tiles import GIGAHERTZ, Product, Split
+from graphnet.kernels.c.gemm_plan import GIGAHERTZ
+from graphnet.kernels.c.gemm_tiles import Product, Split
 from graphnet.kernels.c.tile import ISAS, lanes, plus, target, times, vector_type, vectors
 from graphnet.kernels.text.view import CTYPES, ITEMSIZE, Epilogue
 

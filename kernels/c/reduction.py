@@ -15,6 +15,7 @@ depends on shapes and strides only.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import prod
@@ -286,6 +287,9 @@ def reduce_of(
 ) -> list[Phase]:
     """outs[0] = "sum", "max" or "min" over attrs["axes"] of an expression, or what job.epilogue makes of that.
 
+    The axes are sorted and may be none; with attrs["keepdims"] they stay, of size 1. Sums of integers wrap around, an
+    extreme is NaN if there is one.
+
     ``element`` gives the value at an index of ``shape``; without them ins[0] itself is reduced. Axes that all of ins
     walk evenly are one loop, whose variable stands for the last of them and "0" for the others, so element must use
     the index for nothing but the addresses of ins. Views of ins that do not broadcast to shape are taken to be read
@@ -336,21 +340,7 @@ def reduce_scratch(
     return partial(first, how).nbytes if more else 0
 
 
-def sum(outs: Sequence[View], ins: Sequence[View], attrs: Attrs, job: Job) -> list[Phase]:
-    """Sum over attrs axes (sorted, may be none), with keepdims as size 1; integers wrap around."""
-    return reduce_of("sum", outs, ins, attrs, job)
-
-
-def max(outs: Sequence[View], ins: Sequence[View], attrs: Attrs, job: Job) -> list[Phase]:
-    """Maximum over attrs axes; NaN if there is one."""
-    return reduce_of("max", outs, ins, attrs, job)
-
-
-def min(outs: Sequence[View], ins: Sequence[View], attrs: Attrs, job: Job) -> list[Phase]:
-    """Minimum over attrs axes; NaN if there is one."""
-    return reduce_of("min", outs, ins, attrs, job)
-
-
+sum, max, min = (functools.partial(reduce_of, op) for op in ("sum", "max", "min"))
 sum_scratch = max_scratch = min_scratch = reduce_scratch
 
 

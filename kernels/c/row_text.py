@@ -1,29 +1,19 @@
-"""What both ways to write a program over rows have in common: loops over rows, operands, statements, cost."""
+"""What both ways to write a program over rows have in common: loops over rows, pointers to them, cost."""
 
 from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from math import prod
 
 from graphnet.kernels.c.nest import INDEPENDENT, variables
 from graphnet.kernels.text.axes import indent
-from graphnet.kernels.text.collapse import (
-    Loop,
-    Share,
-    bounds_of,
-    broadcast_strides,
-    index_text,
-    loops_of,
-    share_of,
-    stop_of,
-)
-from graphnet.kernels.text.maths import definitions
-from graphnet.kernels.text.program import Instr, Ref, function_cost, statements
+from graphnet.kernels.text.collapse import Loop, Share, bounds_of, index_text, share_of, stop_of
+from graphnet.kernels.text.program import Ref, function_cost
 from graphnet.kernels.text.row_program import Reduce, RowProgram
-from graphnet.kernels.text.view import CTYPES, ITEMSIZE, View
+from graphnet.kernels.text.row_values import RowValues
+from graphnet.kernels.text.view import ITEMSIZE
 
 
 def _share(loops: Sequence[Loop], shape: tuple[int, ...], threads: int) -> Share:
@@ -43,11 +33,8 @@ def used(text: str, declarations: Mapping[str, str]) -> str:
     return "\n".join([*needed, text])
 
 
-class RowText(ABC):
-    """What both ways to write a program have in common: loops over rows, names of values, one row's statements.
-
-    A value is known by its text, if that is the same for all of a row, or by the view it lies in.
-    """
+class RowText(RowValues, ABC):
+    """What both ways to write a program have in common; ``space`` is a row, or a block of rows."""
 
     style = ""
     reducing = 0.03, 8.0
@@ -56,22 +43,13 @@ class RowText(ABC):
     """How much longer a function takes for one number than for an element of a loop."""
     moving = 0.0
     """Nanoseconds to turn an element."""
-    space: tuple[int, ...] = ()
-    """The index space of what is done at once: a row, or a block of rows."""
 
     def __init__(self, program: RowProgram, threads: int) -> None:
-        self.program = program
-        views = (*program.outs, *program.ins)
-        self.strides = [broadcast_strides(v, program.shape) for v in views]
-        self.loops = loops_of(program.shape[:-1], [s[:-1] for s in self.strides], len(program.outs))
+        super().__init__(program)
         self.share = _share(self.loops, program.shape, threads)
-        *self.vars, self.column, self.lane = variables(len(self.loops) + 2, (v.name for v in views))
-        self.ins = [ref for i in range(len(program.ins)) if (ref := ("in", i)) in program.read]
-        self.folds: list[str] = []
-        self.views: dict[Ref, View] = {}
-        self.texts: dict[Ref, str] = {}
+        names = (v.name for v in (*program.outs, *program.ins))
+        *self.vars, self.column, self.lane = variables(len(self.loops) + 2, names)
         self.bases: dict[Ref, str] = {}
-        self.numbers = 0
 
     def body(self) -> str:
         """The text of the phase."""
@@ -101,19 +79,6 @@ class RowText(ABC):
 
     # -- operands ----------------------------------------------------------------------------------------
 
-    def strides_of(self, ref: Ref) -> tuple[int, ...]:
-        return self.strides[ref[1] if ref[0] == "out" else len(self.program.outs) + ref[1]]
-
-    def steps(self, ref: Ref) -> list[int]:
-        """How far an operand moves with each loop over rows."""
-        number = ref[1] if ref[0] == "out" else len(self.program.outs) + ref[1]
-        return [each.strides[number] for each in self.loops]
-
-    def numbered(self) -> str:
-        """A new name for a number a row."""
-        self.numbers += 1
-        return f"n{self.numbers - 1}"
-
     def plain_out(self, ref: Ref) -> bool:
         """True for an out with one number a row."""
         return ref[0] == "out" and ref[1] not in self.program.stored
@@ -124,13 +89,8 @@ class RowText(ABC):
         for ref in self.ins:
             if not any(self.strides_of(ref)):
                 self.texts[ref] = self.numbered()
-                name = self.program.ins[ref[1]].name
-                lines.append(f"const {self.ctype(ref)} {self.texts[ref]} = {name}[0];")
+                lines.append(f"const {self.ctype(ref)} {self.texts[ref]} = {self.view_of(ref).name}[0];")
         return lines
-
-    def ctype(self, ref: Ref) -> str:
-        dtype = self.program.dtype[ref]
-        return "_Bool" if dtype == "bool" else CTYPES[dtype]
 
     def _pointers(self) -> dict[str, str]:
         """Declarations by name of where the rows at the loops' variables are; fills ``bases``."""
@@ -139,7 +99,7 @@ class RowText(ABC):
         names: dict[tuple[str, tuple[int, ...]], str] = {}
         lines: dict[str, str] = {}
         for ref in [*outs, *self.ins]:
-            view = (self.program.outs if ref[0] == "out" else self.program.ins)[ref[1]]
+            view = self.view_of(ref)
             key = view.name, tuple(self.steps(ref))
             if not any(self.steps(ref)):
                 names[key] = view.name
@@ -151,45 +111,8 @@ class RowText(ABC):
             self.bases[ref] = names[key]
         return lines
 
-    # -- statements --------------------------------------------------------------------------------------
-
-    def assigned(self, targets: Sequence[tuple[Ref, View]], instrs: Sequence[Instr], index: Sequence[str]) -> str:
-        """The block that computes one element of each target."""
-        number = {instr.result: n for n, instr in enumerate(instrs)}
-        known: dict[Ref, int] = {}
-
-        def local(ref: Ref) -> Ref:
-            if ref in number:
-                return "tmp", number[ref]
-            return "in", known.setdefault(ref, len(known))
-
-        body = [
-            replace(i, operands=tuple(local(o) for o in i.operands), result=("tmp", number[i.result])) for i in instrs
-        ]
-        for n, (ref, _) in enumerate(targets):
-            body.append(Instr("x", ("x",), (local(ref),), ("out", n), self.program.dtype[ref]))
-        given = {n: self.texts[ref] for ref, n in known.items() if ref in self.texts}
-        ins = [View("", self.program.dtype[r], (), ()) if r in self.texts else self.views[r] for r in known]
-        return statements([view for _, view in targets], ins, body, index, given)
-
-    def element(self, ref: Ref, index: Sequence[str]) -> str:
-        """A value over the columns as an expression, in parentheses around the whole of it."""
-
-        def leaf(at: Ref) -> str:
-            if at in self.texts:
-                return self.texts[at]
-            view = self.views[at]
-            strides = broadcast_strides(view, self.space)
-            places = [i if i.isidentifier() or s == 1 else f"({i})" for i, s in zip(index, strides, strict=True)]
-            return f"{view.name}[{index_text(strides, places)}]"
-
-        text = self.program.expression(ref, leaf)
-        return f"({text})" if " " in re.sub(r"\[.*?\]", "", text) else text
-
     def helpers(self) -> tuple[str, ...]:
-        """Definitions for the file; the body has been written."""
-        functions = [f for i in self.program.program if isinstance(i, Instr) for f in self.program.functions(i)]
-        return (*definitions(functions), *dict.fromkeys(self.folds), INDEPENDENT)
+        return (*super().helpers(), INDEPENDENT)
 
     def note(self) -> str:
         return f"rows of {self.program.columns} {self.style}"

@@ -1,4 +1,4 @@
-"""What both ways to run a program over rows have in common: who has which row, operands, statements, numbers of a row.
+"""What both ways to run a program over rows have in common: who has which row, and the numbers of a row.
 
 Threads of a row have its columns in turn: thread ``lane`` of 32 has lane, lane + 32, ... in every loop, so that what
 it keeps of them is its own. Numbers of a row are computed by all its threads and stored by one.
@@ -6,21 +6,18 @@ it keeps of them is its own. Numbers of a row are computed by all its threads an
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import replace
 from math import prod
 
 from graphnet.kernels.cuda.fold import WARP, Fold, fold_of, over_lanes, over_warps
 from graphnet.kernels.cuda.lines import used
 from graphnet.kernels.cuda.phase import THREADS, index_type
 from graphnet.kernels.text.axes import indent
-from graphnet.kernels.text.collapse import broadcast_strides, index_text, loops_of
-from graphnet.kernels.text.maths import definitions
-from graphnet.kernels.text.program import Instr, Ref, statements
+from graphnet.kernels.text.collapse import index_text
+from graphnet.kernels.text.program import Ref
 from graphnet.kernels.text.row_program import Reduce, RowProgram
-from graphnet.kernels.text.view import CTYPES, View
+from graphnet.kernels.text.row_values import RowValues
+from graphnet.kernels.text.view import View
 
 WARPS = THREADS // WARP
 
@@ -30,30 +27,25 @@ def bare(block: str) -> str:
     return "\n".join(line[4:] for line in block.split("\n")[1:-1])
 
 
-class RowText(ABC):
+class RowText(RowValues, ABC):
     """The text of a program on ``across`` threads a row, which have up to ``each`` columns apiece.
 
-    A value is known by its text, if that is the same for all of a row, or by the view it lies in: over the row
-    loops, the number ``c`` of a thread's column, and the column ``j``.
+    ``space`` are the row loops, the number ``c`` of a thread's column, and the column ``j``, which ``at`` names.
     """
 
+    truth = "bool"
+
     def __init__(self, program: RowProgram, across: int) -> None:
-        self.program, self.across = program, across
+        super().__init__(program)
+        self.across = across
         self.each = -(-program.columns // across)
         self.side = THREADS // across
         self.rows = prod(program.shape[:-1])
         self.units = -(-self.rows // self.side)
-        views = (*program.outs, *program.ins)
-        self.index = index_type(*views)
-        self.strides = [broadcast_strides(v, program.shape) for v in views]
-        self.loops = loops_of(program.shape[:-1], [s[:-1] for s in self.strides], len(program.outs))
+        self.index = index_type(*program.outs, *program.ins)
         self.vars = [f"i{n}" for n in range(len(self.loops))]
+        self.at = [*self.vars, "c", "j"]
         self.space = (*(each.size for each in self.loops), self.each, program.columns)
-        self.ins = [ref for i in range(len(program.ins)) if (ref := ("in", i)) in program.read]
-        self.views: dict[Ref, View] = {}
-        self.texts: dict[Ref, str] = {}
-        self.folds: list[str] = []
-        self.numbers = 0
         self.shared = 0
 
     # -- what the two ways differ in -------------------------------------------------------------------------------
@@ -87,7 +79,7 @@ class RowText(ABC):
         lines = [*self._row(), *self.opened()]
         for ref in self.ins:
             if not p.wide[ref]:
-                own = f"{self.here} ? {self._at(ref)} : 0" if self.here and any(self._steps(ref)) else self._at(ref)
+                own = f"{self.here} ? {self._at(ref)} : 0" if self.here and any(self.steps(ref)) else self._at(ref)
                 lines += self._number(ref, own)
         for stage in range(p.stages):
             for instr in p.narrow(stage):
@@ -124,7 +116,7 @@ class RowText(ABC):
         targets = [(ref, self.views[ref] if out is None else self.over(ref)) for ref, out in p.targets(stage)]
         if not targets:
             return []
-        return self.looped(self.stored(self._assigned(targets, p.instructions(stage))))
+        return self.looped(self.stored(self.assigned(targets, p.instructions(stage), self.at)))
 
     def _reduced(self, r: Reduce) -> list[str]:
         """The number that a reduction gives, known to all threads of the row."""
@@ -132,7 +124,7 @@ class RowText(ABC):
         fold = fold_of(r.op, r.dtype, self.each)
         self.folds += fold.helpers
         lines = [f"{fold.ctype} {acc} = {fold.start};"]
-        lines += self.looped(fold.into(acc, self.guarded(self._element(r.operand), fold.start)))
+        lines += self.looped(fold.into(acc, self.guarded(self.element(r.operand, self.at), fold.start)))
         lines += over_lanes(fold, acc, min(self.across, WARP))
         if self.across > WARP:
             more, acc = self._over_warps(fold, acc)
@@ -162,20 +154,9 @@ class RowText(ABC):
 
     # -- operands --------------------------------------------------------------------------------------------------
 
-    def view_of(self, ref: Ref) -> View:
-        return (self.program.outs if ref[0] == "out" else self.program.ins)[ref[1]]
-
-    def _all_strides(self, ref: Ref) -> tuple[int, ...]:
-        return self.strides[ref[1] if ref[0] == "out" else len(self.program.outs) + ref[1]]
-
-    def _steps(self, ref: Ref) -> list[int]:
-        """How far an operand moves with each loop over rows."""
-        number = ref[1] if ref[0] == "out" else len(self.program.outs) + ref[1]
-        return [each.strides[number] for each in self.loops]
-
     def over(self, ref: Ref) -> View:
         """An operand in memory, over rows, a thread's columns and columns."""
-        strides = (*self._steps(ref), 0, self._all_strides(ref)[-1])
+        strides = (*self.steps(ref), 0, self.strides_of(ref)[-1])
         return View(self.view_of(ref).name, self.program.dtype[ref], self.space, strides)
 
     def own(self, name: str, ref: Ref, along: str) -> View:
@@ -185,53 +166,14 @@ class RowText(ABC):
 
     def _at(self, ref: Ref) -> str:
         """An operand with one number a row."""
-        return f"{self.view_of(ref).name}[{index_text(self._steps(ref), self.vars)}]"
-
-    def element(self, view: View) -> str:
-        """The element of a view at this row and column."""
-        strides = broadcast_strides(view, self.space)
-        return f"{view.name}[{index_text(strides, [*self.vars, 'c', 'j'])}]"
-
-    def ctype(self, ref: Ref) -> str:
-        dtype = self.program.dtype[ref]
-        return "bool" if dtype == "bool" else CTYPES[dtype]
+        return f"{self.view_of(ref).name}[{index_text(self.steps(ref), self.vars)}]"
 
     # -- values ----------------------------------------------------------------------------------------------------
 
     def _named(self, ref: Ref) -> str:
         """The name of a new number of the row."""
-        self.texts[ref] = name = f"n{self.numbers}"
-        self.numbers += 1
+        self.texts[ref] = name = self.numbered()
         return name
 
     def _number(self, ref: Ref, value: str) -> list[str]:
         return [f"const {self.ctype(ref)} {self._named(ref)} = {value};"]
-
-    def _assigned(self, targets: Sequence[tuple[Ref, View]], instrs: Sequence[Instr]) -> str:
-        """The block that computes one element of each target."""
-        number = {instr.result: n for n, instr in enumerate(instrs)}
-        known: dict[Ref, int] = {}
-
-        def local(ref: Ref) -> Ref:
-            return ("tmp", number[ref]) if ref in number else ("in", known.setdefault(ref, len(known)))
-
-        body = [replace(i, operands=tuple(map(local, i.operands)), result=local(i.result)) for i in instrs]
-        for n, (ref, _) in enumerate(targets):
-            body.append(Instr("x", ("x",), (local(ref),), ("out", n), self.program.dtype[ref]))
-        given = {n: self.texts[ref] for ref, n in known.items() if ref in self.texts}
-        ins = [View("", self.program.dtype[r], (), ()) if r in self.texts else self.views[r] for r in known]
-        return statements([view for _, view in targets], ins, body, [*self.vars, "c", "j"], given)
-
-    def _element(self, ref: Ref) -> str:
-        """A value over the columns as an expression, in parentheses around the whole of it."""
-
-        def leaf(at: Ref) -> str:
-            return self.texts[at] if at in self.texts else self.element(self.views[at])
-
-        text = self.program.expression(ref, leaf)
-        return f"({text})" if " " in re.sub(r"\[.*?\]", "", text) else text
-
-    def helpers(self) -> tuple[str, ...]:
-        """Definitions for the file; the body has been written."""
-        functions = [f for i in self.program.program if isinstance(i, Instr) for f in self.program.functions(i)]
-        return (*definitions(functions), *dict.fromkeys(self.folds))

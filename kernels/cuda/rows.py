@@ -83,7 +83,8 @@ class _Held(RowText):
         kept = [r for r in p.made if r in p.kept]
         arrays = {r: self.own(f"h{n}", r, "c") for n, r in enumerate(held)}
         loads = [
-            f"{self.element(view)} = {self.guarded(self.element(self.over(r)), '0')};" for r, view in arrays.items()
+            f"{self.place(view, self.at)} = {self.guarded(self.place(self.over(r), self.at), '0')};"
+            for r, view in arrays.items()
         ]
         self.views = arrays | {r: self.own(f"b{n}", r, "c") for n, r in enumerate(kept)}
         declared = [f"{v.ctype} {v.name}[{self.each}];" for v in self.views.values()]

@@ -34,7 +34,7 @@ def compiled(model=small, backend="c", threads=1, shape=(6, 4), loss=gn.losses.s
         loss=loss,
         optimizer=gn.optim.Adam(lr=0.05, clip_norm=1.0),
         backend=backend,
-        threads=threads,
+        threads=threads if backend == "c" else None,
         **options,
     )
 

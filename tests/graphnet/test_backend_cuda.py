@@ -141,6 +141,31 @@ def test_a_label_out_of_range_is_told_when_its_loss_is_read_and_changes_nothing(
     assert float(first) > float(net.step(*data))
 
 
+def test_a_label_out_of_range_names_its_step_among_those_of_its_shape_and_how_many_were_dropped(data):
+    """Steps of another shape are not among them; calls by phases are not counted, so nothing is said of them."""
+    net, (x, y) = compiled(), data
+    for n in (6, 4, 6, 6):
+        net.step(x[:n], y[:n])
+    net.step(x, y + 3)
+    for _ in range(3):
+        net.step(x, y)
+    told = r"labels given to step 4 of those with inputs \(6, 4\), \(6,\) since the net was made; "
+    with pytest.raises(gn.DataError, match=told + "the 3 started after it were not done either$"):
+        net.step(x[:4], y[:4])
+    net.step(x[:4], y[:4])
+    net.step(x[:4], y[:4] + 3)
+    late = net.step(x[:4], y[:4])
+    told = r"given to step 3 of those with inputs \(4, 4\), \(4,\) .*; the one started after it was not done either$"
+    with pytest.raises(gn.DataError, match=told):
+        float(late)
+    told = r"given to call 1 of those with inputs \(6, 4\), \(6,\) since the net was made$"
+    with pytest.raises(gn.DataError, match=told):
+        net.loss(x, y + 3)
+    net.forward(x)
+    with pytest.raises(gn.DataError, match=r"check the ids or labels given$"):
+        net.backward(y + 3)
+
+
 def test_a_label_out_of_range_that_nobody_read_is_told_where_the_device_is_waited_for(data, tmp_path):
     net = compiled()
     net.step(*data)
@@ -277,9 +302,13 @@ def test_plans_of_another_backend_are_refused():
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"precision": "half"}, gn.CompileError, r"precision must be one of 'float32', 'tf32', 'bf16', got 'half'"),
+        ({"precision": "half"}, gn.BackendError, r"precision must be one of 'float32', 'tf32', 'bf16', got 'half'"),
         ({"precision": "tf32"}, gn.BackendError, r"precision 'tf32' is for device='cuda'"),
-        ({"device": "cuda", "backend": "emulated", "precision": "bf16"}, gn.BackendError, "precision 'bf16' is not"),
+        (
+            {"device": "cuda", "backend": "emulated", "precision": "bf16"},
+            gn.BackendError,
+            "'bf16' is for products on a GPU: backend 'emulated' computes in float32: leave precision out$",
+        ),
         ({"device": "cuda", "backend": "c"}, gn.BackendError, "backend 'c' is one of device='cpu', not of 'cuda'"),
         ({"backend": "emulated"}, gn.BackendError, "backend 'emulated' is one of device='cuda', not of 'cpu'"),
         ({"device": "cuda", "backend": "metal"}, gn.BackendError, "use one of auto, cuda, emulated$"),

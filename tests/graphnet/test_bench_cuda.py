@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import json
 import os
@@ -242,7 +243,7 @@ def test_nvidia_smi_tells_of_the_gpu_or_why_not(tmp_path: Path, monkeypatch: pyt
     assert gpu.describe().text == "Test GPU, 81559 MB, up to 1980 MHz and 700.00 W, driver 580.1, GPU 0"
     assert gpu.used_mb() == pytest.approx(512 * 1.048576)
     fake_smi(tmp_path / "bin", "echo 'No devices were found'; exit 6")
-    with pytest.raises(gpu.NoGpuError, match=r"^no GPU was found: nvidia-smi: No devices were found$"):
+    with pytest.raises(gpu.NoGpuError, match=r"^nothing tells of the GPU: nvidia-smi: No devices were found$"):
         gpu.describe()
     monkeypatch.setenv("PATH", str(tmp_path / "nowhere"))
     with pytest.raises(gpu.NoGpuError, match="there is no nvidia-smi here"):
@@ -289,9 +290,10 @@ def test_the_command_measures_by_three_feeds(
 ) -> None:
     """On a machine whose GPU answers: three tables a case, the GPU's name and peaks, and JSON of all."""
     compare, bench = harness("compare"), importlib.import_module("graphnet.cli.bench")
-    monkeypatch.setattr(bench, "choose", lambda device, backend: None)
-    monkeypatch.setattr(compare, "graphnet", lambda name, device: entry("Later", name="graphnet", ours=True))
-    monkeypatch.setattr(compare, "peers", lambda device: [entry("Later"), entry("Failing")])
+    monkeypatch.setattr(bench, "choose", lambda device, backend, precision: None)
+    monkeypatch.setattr(compare, "graphnet", lambda *given: entry("Later", name="graphnet", ours=True))
+    absent = [replace(entry("Later", name=name), needs="no_such_library") for name in ("this", "that")]
+    monkeypatch.setattr(compare, "peers", lambda device: [entry("Later"), entry("Failing"), *absent])
     monkeypatch.setattr(compare.cuda_peaks, "measure", peaks)
     path = tmp_path / "bench.json"
     assert main(["bench", "linreg", "--device", "cuda", "--quick", "--seconds", "0.01", "--json", str(path)]) == 0
@@ -299,10 +301,14 @@ def test_the_command_measures_by_three_feeds(
     assert shown.splitlines()[0].startswith("Test GPU, 81559 MB")
     assert "a kernel in a graph 2.00 us" in shown
     assert shown.count("MemoryError: the device is full") == 3
+    told = f"not installed in {sys.executable}, so not measured: no_such_library (this, that)"
+    assert shown.count(told) == shown.count("no_such_library") == 1
     written = json.loads(path.read_text())
     assert written["device"] == "cuda"
     assert written["gpu"]["name"] == written["machine"]["name"] == "Test GPU"
     assert [result["feed"] for result in written["results"]] == list(FEEDS)
+    assert written["missing"] == {"no_such_library": ["this", "that"]}
+    assert told in written["lines"]
 
 
 @pytest.mark.parametrize(
@@ -311,7 +317,7 @@ def test_the_command_measures_by_three_feeds(
         ("--device cuda --feed disk", "unknown feed 'disk': "),
         ("--device cuda --peers numpy", "unknown peer 'numpy': "),
         ("--device cuda --repeats 2 --kernels", "--repeats measures graphnet alone: leave out --kernels"),
-        ("--device cuda", "--device cuda: no GPU was found: there is no nvidia-smi here"),
+        ("--device cuda", "--device cuda: nothing tells of the GPU: there is no nvidia-smi here"),
     ],
 )
 def test_mistakes_and_a_missing_gpu_are_one_line(
@@ -319,7 +325,7 @@ def test_mistakes_and_a_missing_gpu_are_one_line(
 ) -> None:
     """Nothing is measured then."""
     bench = importlib.import_module("graphnet.cli.bench")
-    monkeypatch.setattr(bench, "choose", lambda device, backend: None)
+    monkeypatch.setattr(bench, "choose", lambda device, backend, precision: None)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert main(["bench", *command.split()]) == 2
     shown = capsys.readouterr()
@@ -328,19 +334,41 @@ def test_mistakes_and_a_missing_gpu_are_one_line(
     assert shown.out == ""
 
 
-def test_without_cupy_the_command_says_so_in_one_line(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
-    """Before anything is measured."""
+def test_without_cupy_every_program_says_the_same_line(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    """Before anything is measured; exit code 2."""
     monkeypatch.setitem(sys.modules, "cupy", None)
-    assert main(["bench", "--device", "cuda"]) == 2
-    (found,) = capsys.readouterr().err.splitlines()
-    assert found.startswith("graphnet: device 'cuda' needs CuPy")
+    programs = {
+        "graphnet": lambda: main(["bench", "--device", "cuda"]),
+        "cuda_peaks": lambda: harness("cuda_peaks").main([]),
+        "cuda_choices": lambda: harness("cuda_choices").main([]),
+    }
+    told = []
+    for name, program in programs.items():
+        assert program() == 2
+        shown = capsys.readouterr()
+        (found,) = shown.err.splitlines()
+        assert shown.out == ""
+        told.append(found.removeprefix(f"{name}: "))
+    assert main(["info"]) == 0
+    told.append(next(line for line in capsys.readouterr().out.splitlines() if "cuda: " in line).partition("cuda: ")[2])
+    assert told == [harness("graphnet.device_cupy").no_gpu()] * 4
+    assert told[0].startswith("device 'cuda' needs CuPy (")
 
 
-def test_choices_need_a_gpu(monkeypatch: pytest.MonkeyPatch, capsys: Capture, tmp_path: Path) -> None:
-    """One line, and exit code 2."""
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert harness("cuda_choices").main([]) == 2
-    assert capsys.readouterr().err == "cuda_choices: no GPU was found: there is no nvidia-smi here\n"
+def test_what_times_mean_is_said_before_them(tmp_path: Path, capsys: Capture) -> None:
+    """Of the emulator that they say nothing about a GPU; of a precision that others do not have it."""
+    path = tmp_path / "bench.json"
+    choice = ["linreg", "--device", "cuda", "--backend", "emulated", "--repeats", "1", "--json", str(path)]
+    assert main(["bench", *choice]) == 0
+    first, heads, *_ = capsys.readouterr().out.splitlines()
+    assert first.endswith("on the CPU, thread by thread: its times say nothing about a GPU")
+    assert heads.split()[0] == "model"
+    assert json.loads(path.read_text())["notes"] == [first]
+    given = argparse.Namespace(backend="auto", precision="tf32")
+    (line,) = importlib.import_module("graphnet.cli.bench").cautions(given)
+    assert line == "graphnet's large products round their operands to tf32, those of others do not"
+    entry = harness("peers.registry").graphnet("auto", "cuda", "tf32")
+    assert (entry.name, entry.arguments["precision"]) == ("graphnet-tf32", "tf32")
 
 
 def test_a_checkout_runs_without_being_installed(tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 import graphnet as gn
+from graphnet import backend as backends
+from graphnet.backend_numpy import NumpyBackend
 from graphnet.cli import main
 from graphnet.cli.dump import FORMATS
 from graphnet.cli.generate import Uniform, draw, generate
@@ -49,7 +51,9 @@ def test_help_is_enough(command: tuple[str, ...], capsys: Capture) -> None:
     out = capsys.readouterr().out
     wanted = {
         (): " ".join(COMMANDS),
-        ("train",): "--epochs --batch-size --lr --seed --data --data-dir --device --backend --save --load --plot "
+        (
+            "train",
+        ): "--epochs --batch-size --lr --seed --data --data-dir --device --backend --precision --save --load --plot "
         "--log-dir --json --recipe --shuffle --quiet",
         ("dump",): f"--output --format --batch-size {' '.join(FORMATS)}",
         ("generate",): "--length --temperature --prompt --seed",
@@ -132,6 +136,30 @@ def test_dump_prints_every_format(name: str, capsys: Capture) -> None:
     assert main(["dump", "mlp", "--format", name, "--device", device, "--backend", backend]) == 0
     out = capsys.readouterr().out
     assert "dense_1" in out or "mlp" in out
+
+
+def test_a_precision_is_for_a_gpu_and_reaches_the_backend(
+    charlm: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    """On the CPU it is refused in one line; on cuda the backend is made with it, for new nets and loaded ones."""
+    seen: list[str] = []
+    monkeypatch.setitem(backends.BACKENDS, "cuda", lambda precision: seen.append(precision) or NumpyBackend())
+    commands = [
+        ("train", "linreg", "--epochs", "1"),
+        ("dump", "linreg"),
+        ("dump", str(charlm)),
+        ("generate", str(charlm), "--length", "1"),
+        ("bench", "linreg", "--repeats", "1"),
+    ]
+    for argv in commands:
+        line = refused(capsys, *argv, "--precision", "tf32")
+        assert line == "graphnet: precision 'tf32' is for device='cuda': on the CPU products are float32"
+        assert main([*argv, "--device", "cuda", "--precision", "tf32"]) == 0
+        assert set(seen) == {"tf32"}, argv
+        shown = capsys.readouterr().out
+        assert argv[0] != "train" or "backend numpy, products in tf32" in shown
+        seen.clear()
+    assert "use one of" in refused(capsys, "dump", "linreg", "--device", "gpu", "--precision", "bf16")
 
 
 def test_dump_writes_what_the_suffix_says(tmp_path: Path, capsys: Capture) -> None:

@@ -134,6 +134,18 @@ def test_labels_of_64_bits_on_the_gpu_are_narrowed_there(gpu):
         float(net.step(gpu.on_gpu(x), gpu.on_gpu(y.astype("int64") + (1 << 40))))
 
 
+def test_a_data_set_on_the_gpu_is_evaluated_where_it_lies(gpu):
+    """It is put there once; from then on its rows pass the host no more."""
+    net = compiled()
+    x, y = (np.concatenate(arrays) for arrays in zip(*batches(3), strict=True))
+    expected = net.evaluate(x[:14], y[:14])
+    kept = gn.data.on_device(x[:14], y[:14])
+    assert net.evaluate(kept) == expected
+    gpu.log.clear()
+    assert net.evaluate(kept) == expected
+    assert "upload" not in gpu.log
+
+
 def test_a_bad_label_is_told_when_the_loss_is_read(gpu):
     net = compiled()
     x, y = batches(1)[0]
@@ -166,6 +178,23 @@ def test_memory_that_cannot_be_had_is_one_line(gpu, monkeypatch):
     monkeypatch.setattr(gpu.cuda, "Memory", lambda n: (_ for _ in ()).throw(gpu.Error("out of memory")))
     with pytest.raises(gn.BackendError, match=r"4,000 B of GPU memory cannot be had"):
         device_cupy.CupyDevice(gpu).allocate(Type((1000,), "float32"))
+
+
+def test_why_there_is_no_gpu_is_one_line_without_cupys_advice(gpu, monkeypatch):
+    framed = (
+        "=====\nCuPy failed to load libcuda.so.1:\n\nmuch advice\n\nOriginal error:\n  ImportError: not found\n====="
+    )
+
+    def broken(name):
+        raise ImportError(framed)
+
+    assert device_cupy.no_gpu() == ""
+    gpu.cuda.runtime.getDeviceCount = lambda: 0
+    assert device_cupy.no_gpu() == "device 'cuda': there is no GPU here: use device='cpu'"
+    monkeypatch.setattr(device_cupy.importlib, "import_module", broken)
+    assert device_cupy.no_gpu().startswith("device 'cuda' needs CuPy (ImportError: not found): pip install ")
+    with pytest.raises(gn.BackendError, match=r"^tests/graphnet/test_device_cupy.py:\d+: device 'cuda' needs CuPy"):
+        device_cupy.cupy_or_error()
 
 
 def test_profiles_are_measured_by_events(gpu):

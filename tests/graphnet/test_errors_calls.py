@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import graphnet as gn
+from graphnet.backend_numpy import NumpyBackend
 
 X = np.ones((2, 3), np.float32)
 Y = np.zeros((2, 4), np.float32)
@@ -127,9 +128,42 @@ def unknown_backend():
     gn.compile(linear, TWO_BY_THREE, backend="tpu")  # here
 
 
-@rejected(gn.BackendError, r"^device 'tpu' is not available.*: use device='cpu'$")
+@rejected(gn.BackendError, r"^device 'tpu' is unknown: use one of cpu, cuda$")
 def unknown_device():
     gn.compile(linear, TWO_BY_THREE, device="tpu")  # here
+
+
+@rejected(gn.BackendError, r"^device 'gpu' is unknown: did you mean 'cuda'\? use one of cpu, cuda$")
+def another_name_of_a_device():
+    gn.compile(linear, TWO_BY_THREE, device="gpu")  # here
+
+
+@rejected(
+    gn.BackendError,
+    r"^device 'cuda:1' is unknown: did you mean 'cuda'\? CUDA_VISIBLE_DEVICES=1 in the environment chooses the GPU$",
+)
+def device_with_a_number():
+    gn.compile(linear, TWO_BY_THREE, device="cuda:1")  # here
+
+
+@rejected(gn.BackendError, r"^device \['cuda'\] is unknown: use one of cpu, cuda$")
+def device_that_is_no_name():
+    gn.compile(linear, TWO_BY_THREE, device=["cuda"])  # here
+
+
+@rejected(gn.BackendError, r"^threads is for backend='c': backend 'emulated' has none to set: leave it out$")
+def threads_on_a_gpu():
+    gn.compile(linear, TWO_BY_THREE, device="cuda", backend="emulated", threads=2)  # here
+
+
+@rejected(gn.BackendError, r"^threads is for backend='c': backend 'numpy' has none to set: leave it out$")
+def threads_of_numpy():
+    gn.compile(linear, TWO_BY_THREE, backend="numpy", threads=2)  # here
+
+
+@rejected(gn.BackendError, r"^threads and precision are given .* leave them out beside backend=NumpyBackend\(\.\.\.\)$")
+def precision_beside_a_backend():
+    gn.compile(linear, TWO_BY_THREE, backend=NumpyBackend(), precision="tf32")  # here
 
 
 @rejected(gn.ShapeError, r"^loss 'distance' must return a scalar, it returned a tensor of shape \(2, 4\)$")

@@ -125,8 +125,8 @@ def test_a_bad_label_stops_the_epoch_in_one_line(data):
     y = y.copy()
     y[60] = 3
     net = compiled()
-    with pytest.raises(gn.DataError, match="index 3 is out of range for 3 rows"):
-        net.fit(gn.data.on_device(x, y), verbose=False)
+    with pytest.raises(gn.DataError, match=r"index 3 is out of range for 3 rows.* given to step 16 .* the 21 started"):
+        net.fit(gn.data.on_device(x, y), shuffle=False, verbose=False)
     assert np.isfinite(net.fit(gn.data.on_device(x, data[1]), verbose=False)["loss"][0])
 
 
@@ -148,6 +148,32 @@ def test_labels_that_do_not_fit_the_compiled_dtype_are_refused(data):
 def test_what_is_no_data_set_is_one_line(arrays, message):
     with pytest.raises(gn.DataError, match=message):
         gn.data.on_device(*arrays)
+
+
+@emulated
+def test_it_is_evaluated_as_its_arrays_are_and_as_validation_data(data):
+    """10 rows in batches of 4, the last of 2; float64 and int64 become what the net was compiled for."""
+    x, y = data[0][:10], data[1][:10]
+    for net in (compiled("numpy"), compiled()):
+        kept = gn.data.on_device(x.astype("float64"), y)
+        expected = net.evaluate(x, y)
+        assert net.evaluate(kept) == expected
+        assert net.evaluate(kept, batch_size=20) == pytest.approx(expected, rel=1e-6)
+        net.optimizer.lr = 0.0
+        histories = [net.fit(kept, validation=v, verbose=False) for v in (kept, (kept,), (x, y))]
+        assert [h["val_loss"] for h in histories] == [[expected]] * 3
+
+
+@emulated
+def test_what_takes_arrays_alone_says_so_in_one_line(data):
+    net, kept = compiled("numpy"), gn.data.on_device(*data)
+    for call in (net, net.forward, lambda d: net.step(d, data[1]), lambda d: net.loss(d, data[1])):
+        with pytest.raises(gn.DataError, match=r"^test.*: a data set on the device is for net\.fit and net\.evaluate"):
+            call(kept)
+    with pytest.raises(gn.DataError, match="evaluate: a data set on the device holds its target: leave y out"):
+        net.evaluate(kept, data[1])
+    with pytest.raises(gn.PlanError, match="loss takes 1 input and a target: it got 1 in all"):
+        compiled().evaluate(gn.data.on_device(data[0]))
 
 
 def test_fit_takes_it_alone_and_says_what_does_not_fit(data):

@@ -8,34 +8,13 @@ import subprocess
 import numpy as np
 import pytest
 
-from graphnet.compiler.ops import REGISTRY
 from graphnet.kernels.c.many import BLOCK, many
 from graphnet.kernels.c.phase import Job, Phase
 from graphnet.kernels.c.prelude import FLAGS, HEADER
-from graphnet.kernels.text.program import Instr, Member
+from graphnet.kernels.text.program import Member
 from graphnet.kernels.text.view import CTYPES, View
 
 SIZES = [(1,), (3,), (1000,), (4097,), (BLOCK,), (3, 1, 4097, 1000, 2 * BLOCK, BLOCK + 1, 7)]
-
-
-def instr(result, op, *operands, dtype):
-    record = REGISTRY[op]
-    return Instr(record.expr, record.inputs, operands, result, dtype)
-
-
-def adagrad(dtype):
-    """out1 = v + g * g (in place); out0 = p - lr * g / sqrt(out1) (in place); out2 = g > lr."""
-    p, v, g, lr, t = *(("in", i) for i in range(4)), ("tmp", 0)
-    out = [("out", i) for i in range(3)]
-    return [
-        instr(t, "square", g, dtype=dtype),
-        instr(out[1], "add", v, t, dtype=dtype),
-        instr(t, "sqrt", out[1], dtype=dtype),
-        instr(t, "div", g, t, dtype=dtype),
-        instr(t, "mul", lr, t, dtype=dtype),
-        instr(out[0], "sub", p, t, dtype=dtype),
-        instr(out[2], "gt", g, lr, dtype="bool"),
-    ]
 
 
 def operands(dtype):
@@ -43,51 +22,38 @@ def operands(dtype):
     return [p, v, View("out2", "bool", (9,), (1,))], [p, v, g]
 
 
-def case(rng, sizes, dtype):
-    """Arrays of the members, and what each must hold afterwards."""
-    lr = np.asarray(0.3, dtype)
-    members, wanted = [], []
-    for n in sizes:
-        p, v, g = (np.asarray(rng.standard_normal(n), dtype) for _ in range(3))
-        v = abs(v)
-        new = v + g * g
-        wanted.append((p - lr * (g / np.sqrt(new)), new, g > lr))
-        members.append((p, v, np.zeros(n, bool), g))
-    return lr, members, wanted
-
-
-def write(sizes, dtype):
+def write(k, sizes, dtype):
     def writer(outs, ins, attrs, job):
-        rows = [Member(n, tuple(v.name for v in (*outs[3 * k : 3 * k + 3], ins[1 + k]))) for k, n in enumerate(sizes)]
+        rows = [Member(n, tuple(v.name for v in (*outs[3 * i : 3 * i + 3], ins[1 + i]))) for i, n in enumerate(sizes)]
         own_outs, own_ins = operands(dtype)
-        return many(own_outs, [*own_ins, ins[0]], adagrad(dtype), rows, job)
+        return many(own_outs, [*own_ins, ins[0]], k.program(*k.ADAGRAD, dtype=dtype), rows, job)
 
     return writer
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
-def test_every_member_gets_what_numpy_computes_whatever_the_shares(run_c, rng, sizes, dtype):
+def test_every_member_gets_what_numpy_computes_whatever_the_shares(run_c, k, rng, sizes, dtype):
     """Three results, two of them over their operands, bit for bit; a shared factor; 1, 2, 3 and 16 shares."""
     for threads in (1, 2, 3, 16):
-        lr, members, wanted = case(rng, sizes, dtype)
+        lr, members, wanted = k.adagrad(rng, sizes, dtype)
         outs = [a for m in members for a in m[:3]]
-        (phase,) = run_c(write(sizes, dtype), outs, [lr, *(m[3] for m in members)], threads=threads)
+        (phase,) = run_c(write(k, sizes, dtype), outs, [lr, *(m[3] for m in members)], threads=threads)
         assert phase.units == sum(-(-n // BLOCK) for n in sizes)
         for member, want in zip(members, wanted, strict=True):
             assert all(np.array_equal(a, b) for a, b in zip(member[:3], want, strict=True)), threads
 
 
-def test_a_unit_is_one_block_of_one_member(run_c, rng):
+def test_a_unit_is_one_block_of_one_member(run_c, k, rng):
     """Every element is written by exactly one unit, in the order of the members."""
     sizes = (5, 2 * BLOCK + 1, 3)
     owners = ([0] * 5, [1] * BLOCK + [2] * BLOCK + [3], [4] * 3)
     for unit in range(5):
-        lr, members, wanted = case(rng, sizes, "float32")
+        lr, members, wanted = k.adagrad(rng, sizes, "float32")
         before = [m[0].copy() for m in members]
 
         def alone(outs, ins, attrs, job, unit=unit):
-            (phase,) = write(sizes, "float32")(outs, ins, attrs, job)
+            (phase,) = write(k, sizes, "float32")(outs, ins, attrs, job)
             assert phase.units == 5
             return [Phase(f"    lo = {unit};\n    hi = {unit + 1};\n{phase.body}", helpers=phase.helpers)]
 
@@ -96,9 +62,9 @@ def test_a_unit_is_one_block_of_one_member(run_c, rng):
             assert np.array_equal(member[0], np.where(np.array(owner) == unit, want[0], old))
 
 
-def test_members_may_read_the_same_array(run_c, rng):
+def test_members_may_read_the_same_array(run_c, k, rng):
     """Two parameters with one gradient."""
-    lr, members, wanted = case(rng, (700, 700), "float32")
+    lr, members, wanted = k.adagrad(rng, (700, 700), "float32")
     first, second = members
     g = first[3]
     new = second[1] + g * g
@@ -107,44 +73,41 @@ def test_members_may_read_the_same_array(run_c, rng):
     def writer(outs, ins, attrs, job):
         rows = [Member(700, tuple(v.name for v in (*outs[3 * k : 3 * k + 3], ins[1]))) for k in range(2)]
         own_outs, own_ins = operands("float32")
-        return many(own_outs, [*own_ins, ins[0]], adagrad("float32"), rows, job)
+        return many(own_outs, [*own_ins, ins[0]], k.program(*k.ADAGRAD), rows, job)
 
     run_c(writer, [*first[:3], *second[:3]], [lr, g], threads=2)
     assert np.array_equal(first[0], wanted[0][0])
     assert np.array_equal(second[0], expected)
 
 
-def test_what_all_share_is_computed_once():
+def test_what_all_share_is_computed_once(k):
     """The factor's own function stands in front of the loops."""
     p, s = View("out0", "float32", (9,), (1,)), View("in1", "float32", (), ())
-    program = [
-        instr(("tmp", 0), "exp", ("in", 1), dtype="float32"),
-        instr(("out", 0), "mul", ("in", 0), ("tmp", 0), dtype="float32"),
-    ]
+    program = k.program("tmp0 = exp(in1)", "out0 = mul(in0, tmp0)")
     (phase,) = many([p], [p, s], program, [Member(9, ("a",)), Member(40, ("c",))], Job())
     before, inside = phase.body.split("for (long m", 1)
     assert "gn_expf" in before
     assert "gn_expf" not in inside
 
 
-def test_more_elements_cost_more_and_members_make_no_difference():
+def test_more_elements_cost_more_and_members_make_no_difference(k):
     """What a pass costs follows from its elements, so that small ones are left to one thread."""
 
     def cost(*sizes):
         outs, ins = operands("float32")
         rows = [Member(n, ("a", "c", "d", "e")) for n in sizes]
-        (phase,) = many(outs, [*ins, View("in3", "float32", (), ())], adagrad("float32"), rows, Job())
+        (phase,) = many(outs, [*ins, View("in3", "float32", (), ())], k.program(*k.ADAGRAD), rows, Job())
         return phase.cost
 
     assert cost(1000, 3000) == cost(4000) == pytest.approx(4 * cost(1000))
 
 
-def test_the_loop_becomes_a_vector_loop(tmp_path):
+def test_the_loop_becomes_a_vector_loop(k, tmp_path):
     """Without checks whether the members' arrays overlap: the pointers come from a table."""
     outs, ins = operands("float32")
     names = [[f"{n}{k}" for n in "pvmg"] for k in range(3)]
     rows = [Member(1000 + k, tuple(n)) for k, n in enumerate(names)]
-    (phase,) = many(outs, [*ins, View("lr", "float32", (), ())], adagrad("float32"), rows, Job())
+    (phase,) = many(outs, [*ins, View("lr", "float32", (), ())], k.program(*k.ADAGRAD), rows, Job())
     types = {"p": "float32", "v": "float32", "m": "bool", "g": "float32"}
     given = [f"{CTYPES[types[n[0]]]} *{n}" for own in names for n in own]
     source = tmp_path / "v.c"

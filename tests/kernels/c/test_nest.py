@@ -8,11 +8,10 @@ import subprocess
 import numpy as np
 import pytest
 
-from graphnet.compiler.ops import REGISTRY
 from graphnet.kernels.c.nest import copy, fill, fused
 from graphnet.kernels.c.phase import Job, Phase
 from graphnet.kernels.c.prelude import FLAGS, HEADER
-from graphnet.kernels.text.program import Instr, helpers, single, statements
+from graphnet.kernels.text.program import helpers, single, statements
 from graphnet.kernels.text.view import CTYPES, View
 
 SHAPES = [(), (1,), (3,), (1, 1), (17, 33), (4, 5, 6), (2, 1, 300), (64, 64), (3, 2, 5, 7), (40, 1, 40), (7000,)]
@@ -20,50 +19,17 @@ EMPTY = [(0,), (0, 3), (3, 0, 2)]
 THREADS = (1, 2, 5, 16)
 
 
-def ref(text):
-    return re.match(r"[a-z]+", text).group(), int(re.search(r"\d+", text).group())
-
-
-def program(*lines):
-    """``"out0 = add(in0, tmp1)"``, with ``: dtype`` behind it unless that is float32, as instructions."""
-    found = []
-    for line in lines:
-        result, op, operands, dtype = re.fullmatch(r"(\w+) = (\w+)\((.*?)\)(?:: (\w+))?", line).groups()
-        record, operands = REGISTRY[op], [ref(o) for o in operands.split(", ")]
-        found.append(Instr(record.expr, record.inputs, tuple(operands), ref(result), dtype or "float32"))
-    return found
-
-
 def evaluated(k, shape, ins, lines):
-    """The results by the numpy kernels, one instruction after another on whole arrays."""
-    now = {("in", i): x for i, x in enumerate(ins)}
-    for line, instr in zip(lines, program(*lines), strict=True):
-        op = re.search(r"= (\w+)", line).group(1)
-        out = np.empty(shape, instr.dtype)
-        now[instr.result] = k.execute(op, out, *(np.broadcast_to(now[o], shape) for o in instr.operands))
-    return {i: v for (kind, i), v in now.items() if kind == "out"}
+    """The results by the numpy kernels, over the whole shape."""
+    return [np.broadcast_to(out, shape) for out in k.evaluated(shape, ins, lines)]
 
 
-def writer(*lines):
-    return lambda outs, ins, attrs, job: fused(outs, ins, program(*lines), job)
+def writer(k, *lines):
+    return lambda outs, ins, attrs, job: fused(outs, ins, k.program(*lines), job)
 
 
 def arrays(rng, *shapes):
     return [np.asarray(rng.standard_normal(s), "float32") for s in shapes]
-
-
-def layouts(x):
-    """Equal arrays: dense, in Fortran order, with gaps and reversed, with axes in another order."""
-    yield x
-    yield np.array(x, order="F")
-    wide = np.zeros([2 * n + 1 for n in x.shape], x.dtype)
-    turned = wide[(..., *(slice(-2, None, -2) if n else slice(0) for n in x.shape))]
-    turned[...] = x
-    yield turned
-    yield np.ascontiguousarray(np.moveaxis(x, 0, -1)) if x.ndim else x.copy()
-
-
-ARITHMETIC = ("tmp0 = mul(in0, in1)", "tmp0 = sub(tmp0, in2)", "out0 = sqrt(in1)", "out1 = add(out0, tmp0)")
 
 
 @pytest.fixture(scope="module")
@@ -90,11 +56,11 @@ def test_shapes_and_layouts(many, k, rng):
     cases, wanted = [], []
     for shape in (*SHAPES, *EMPTY):
         ins = [np.asarray(np.abs(x)) for x in arrays(rng, shape, shape, shape)]
-        want = evaluated(k, shape, ins, ARITHMETIC)
+        want = evaluated(k, shape, ins, k.ARITHMETIC)
         for number in range(3):
-            outs = [list(layouts(np.full(shape, np.nan, "float32")))[number] for _ in range(2)]
-            own = [list(layouts(x))[(number + shift) % 3] for shift, x in enumerate(ins)]
-            cases.append((outs, own, writer(*ARITHMETIC)))
+            outs = [list(k.layouts(np.full(shape, np.nan, "float32")))[number] for _ in range(2)]
+            own = [list(k.layouts(x))[(number + shift) % 3] for shift, x in enumerate(ins)]
+            cases.append((outs, own, writer(k, *k.ARITHMETIC)))
             wanted.append(want)
     for threads in THREADS:
         for outs, _, _ in cases:
@@ -112,8 +78,8 @@ def test_broadcast_operands(many, k, rng):
     for own in ((), (1,), (30,), (20, 1), (6, 1, 1), (1, 20, 30), (6, 20, 1), (1, 1, 1), (6, 1, 30)):
         ins = [np.asarray(np.abs(x)) for x in arrays(rng, shape, own, ())]
         ins[2] = np.broadcast_to(ins[2], shape)
-        cases.append(([np.empty(shape, "float32") for _ in range(2)], ins, writer(*ARITHMETIC)))
-        wanted.append(evaluated(k, shape, ins, ARITHMETIC))
+        cases.append(([np.empty(shape, "float32") for _ in range(2)], ins, writer(k, *k.ARITHMETIC)))
+        wanted.append(evaluated(k, shape, ins, k.ARITHMETIC))
     for threads in (1, 7):
         many(cases, threads)
         for (outs, ins, _), want in zip(cases, wanted, strict=True):
@@ -125,13 +91,13 @@ def test_a_transposed_operand_is_read_in_tiles(many, k, rng):
     cases, wanted = [], []
     for shape in ((64, 48), (65, 47), (3, 50, 100), (50, 3, 100), (33, 2, 2, 70)):
         x = np.asfortranarray(*arrays(rng, shape))
-        cases.append(([np.empty(shape, "float32")], [x], writer("out0 = add(in0, in0)")))
+        cases.append(([np.empty(shape, "float32")], [x], writer(k, "out0 = add(in0, in0)")))
         wanted.append(x + x)
     for threads in (1, 3):
         many(cases, threads)
         assert all(np.array_equal(outs[0], want) for (outs, _, _), want in zip(cases, wanted, strict=True))
     views = [View("p", "float32", (64, 48), (48, 1)), View("q", "float32", (64, 48), (1, 64))]
-    assert "i_tile" in fused(views[:1], views[1:], program("out0 = add(in0, in0)"), Job())[0].body
+    assert "i_tile" in fused(views[:1], views[1:], k.program("out0 = add(in0, in0)"), Job())[0].body
 
 
 def test_results_over_their_operands(run_c, k, rng):
@@ -139,52 +105,38 @@ def test_results_over_their_operands(run_c, k, rng):
     lines = ("tmp0 = mul(in0, in1)", "out0 = sub(in1, in0)", "out1 = add(tmp0, in1)")
     x, y = arrays(rng, (30, 40), (30, 40))
     want = evaluated(k, (30, 40), [x.copy(), y.copy()], lines)
-    run_c(writer(*lines), [x, y], [x, y], threads=3)
+    run_c(writer(k, *lines), [x, y], [x, y], threads=3)
     assert np.array_equal(x, want[0])
     assert np.array_equal(y, want[1])
 
 
 def test_temporaries_and_results_are_written_again(run_c, k, rng):
     """A program may reuse temporaries, overwrite an out, and store one value twice or an operand as it is."""
-    lines = (
-        "tmp0 = add(in0, in1)", "out0 = neg(tmp0)", "tmp0 = mul(tmp0, out0)", "out1 = identity(tmp0)",
-        "out0 = sub(tmp0, in1)", "tmp1 = exp(in0)", "out2 = identity(in1)",
-    )  # fmt: skip
     ins = arrays(rng, (50, 60), (50, 60))
     outs = [np.empty((50, 60), "float32") for _ in range(3)]
-    phases = run_c(writer(*lines), outs, ins)
-    want = evaluated(k, (50, 60), ins, lines)
+    phases = run_c(writer(k, *k.REUSING), outs, ins)
+    want = evaluated(k, (50, 60), ins, k.REUSING)
     assert all(np.array_equal(out, want[i]) for i, out in enumerate(outs))
     assert "exp" not in phases[0].body, "nobody reads tmp1"
 
 
 def test_mixed_dtypes(many, k, rng):
     """Truth values as masks, results and factors beside floats; integers and conversions in one nest."""
-    lines = (
-        "out0 = gt(in0, in1): bool", "tmp0 = logical_and(out0, in2): bool", "out1 = where(tmp0, in0, in1)",
-        "tmp1 = cast(in2)", "tmp1 = mul(tmp1, in0)", "out2 = cast(tmp1): int32", "tmp2 = cast(in3): int32",
-        "out2 = maximum(out2, tmp2): int32", "tmp3 = cast(in3): float64", "out3 = div(tmp3, in4): float64",
-        "tmp4 = logical_not(tmp0): bool", "tmp4 = logical_xor(tmp4, in2): bool", "out4 = cast(tmp4): uint8",
-    )  # fmt: skip
     shape = (20, 50)
     x, y = arrays(rng, shape, shape)
     ins = [x * 5, y, x > 0.3, rng.integers(-9, 9, shape), np.array(3.7)]
     outs = [np.empty(shape, d) for d in ("bool", "float32", "int32", "float64", "uint8")]
-    many([(outs, ins, writer(*lines))], threads=2)
-    want = evaluated(k, shape, ins, lines)
+    many([(outs, ins, writer(k, *k.MIXED))], threads=2)
+    want = evaluated(k, shape, ins, k.MIXED)
     assert all(np.array_equal(out, want[i]) for i, out in enumerate(outs))
 
 
 def test_functions_within_4_ulp_of_the_numpy_kernels(many, k, rng):
     """An LSTM cell on columns of a wider matrix."""
-    lines = (
-        "out0 = sigmoid(in0)", "out1 = sigmoid(in1)", "out2 = sigmoid(in2)", "out3 = tanh(in3)",
-        "tmp0 = mul(out1, in4)", "tmp1 = mul(out2, out3)", "out4 = add(tmp0, tmp1)", "out5 = tanh(out4)",
-    )  # fmt: skip
     gates, state = arrays(rng, (32, 128), (32, 32))
     ins = [gates[:, 32 * i : 32 * i + 32] for i in range(4)] + [state]
     outs = [np.empty((32, 32), "float32") for _ in range(6)]
-    many([(outs, ins, writer(*lines))], threads=4)
+    many([(outs, ins, writer(k, *k.CELL))], threads=4)
     products = outs[1] * state, outs[2] * outs[3]
     assert np.array_equal(outs[4], products[0] + products[1])
     gates = zip(
@@ -195,7 +147,7 @@ def test_functions_within_4_ulp_of_the_numpy_kernels(many, k, rng):
         assert (np.abs(out - want) <= 4 * np.spacing(np.abs(want))).all(), op
 
 
-def test_units_touch_only_their_part(run_c, rng):
+def test_units_touch_only_their_part(run_c, k, rng):
     """What ``axes`` promises: unit u writes part u along the named axis, and nothing else."""
     checked = 0
     for shape, turned in (((12, 40, 10), False), ((40, 30), True), ((320,), False), ((1, 16, 40), False)):
@@ -206,7 +158,7 @@ def test_units_touch_only_their_part(run_c, rng):
         for unit in (0, 1):
 
             def write(outs, ins, attrs, job, unit=unit):
-                (phase,) = fused(outs, ins, program("out0 = add(in0, in0)"), job)
+                (phase,) = fused(outs, ins, k.program("out0 = add(in0, in0)"), job)
                 body = f"    lo = {unit};\n    hi = {unit + 1};\n{phase.body}"
                 return [Phase(body, phase.units, phase.axes, phase.helpers)]
 
@@ -221,7 +173,7 @@ def test_units_touch_only_their_part(run_c, rng):
     assert checked == 8
 
 
-def test_how_work_is_divided():
+def test_how_work_is_divided(k):
     """The leading axis if it has parts enough, else a longer one, else cache lines; small nests are not divided."""
 
     def units(shape, threads, *others):
@@ -229,7 +181,7 @@ def test_how_work_is_divided():
         x = View("p", "float32", shape, tuple(strides))
         ins = [x, *(View(f"q{i}", "float32", o, (1,) * len(o)) for i, o in enumerate(others))]
         lines = ["tmp0 = neg(in0)", *(f"tmp0 = add(tmp0, in{i + 1})" for i in range(len(others)))]
-        (phase,) = fused([x], ins, program(*lines, "out0 = neg(tmp0)"), Job(threads=threads))
+        (phase,) = fused([x], ins, k.program(*lines, "out0 = neg(tmp0)"), Job(threads=threads))
         return phase.units, phase.axes
 
     assert units((128, 256), 4) == (128, (0, 0))
@@ -243,40 +195,42 @@ def test_how_work_is_divided():
     assert units((10, 10), 16) == (1, (None, None))
 
 
-def test_what_does_not_vary_is_computed_outside():
+def test_what_does_not_vary_is_computed_outside(k):
     """Scalars before all loops, a row's values in the row's loop, and only the rest in the innermost loop."""
     x, row, one = (
         View(n, "float32", s, t) for n, s, t in (("p", (50, 60), (60, 1)), ("r", (50, 1), (1, 1)), ("s", (), ()))
     )
-    lines = program("tmp0 = exp(in2)", "tmp1 = div(in1, tmp0)", "tmp2 = log(tmp1)", "out0 = sub(in0, tmp2)")
+    lines = k.program("tmp0 = exp(in2)", "tmp1 = div(in1, tmp0)", "tmp2 = log(tmp1)", "out0 = sub(in0, tmp2)")
     (phase,) = fused([x], [x, row, one], lines, Job())
     before, rows, inner = re.split(r"for \(.*\) \{", phase.body)
     assert "gn_expf" in before
     assert "/" in rows
     assert "gn_logf" in rows
     assert not re.search(r"exp|log|/|\br\[|\bs\[", inner)
-    (phase,) = fused([x], [one], program("out0 = exp(in0)"), Job())
+    (phase,) = fused([x], [one], k.program("out0 = exp(in0)"), Job())
     assert "gn_expf" in phase.body.split("for")[0], "also where it is the result itself"
 
 
-def test_nests_with_many_operands_vectorise(tmp_path):
+def test_nests_with_many_operands_vectorise(k, tmp_path):
     """Adam with scalar hyperparameters, masks, a cell, and clipping become vector loops, even if pointers may alias."""
     shape, unit = (100, 64), (64, 1)
     p, m, v, g, h = (View(n, "float32", shape, unit) for n in "pmvgh")
     mask = View("mask", "bool", shape, unit)
     scalars = [View(f"s{i}", "float32", (), ()) for i in range(8)]
-    adam = program(
+    adam = k.program(
         "tmp0 = mul(in3, in10)", "tmp1 = mul(in1, in5)", "tmp2 = mul(tmp0, in6)", "out1 = add(tmp1, tmp2)",
         "tmp1 = mul(in2, in7)", "tmp2 = square(tmp0)", "tmp2 = mul(tmp2, in8)", "out2 = add(tmp1, tmp2)",
         "tmp0 = mul(out2, in11)", "tmp0 = sqrt(tmp0)", "tmp0 = add(tmp0, in9)", "tmp0 = div(out1, tmp0)",
         "tmp0 = mul(tmp0, in4)", "out0 = sub(in0, tmp0)",
     )  # fmt: skip
-    masks = program("out1 = gt(in0, in1): bool", "tmp0 = logical_and(out1, in2): bool", "out0 = where(tmp0, in0, in1)")
-    cell = program("out0 = sigmoid(in0)", "tmp0 = tanh(in1)", "tmp1 = log(in2)", "tmp0 = mul(tmp0, tmp1)",
-                   "tmp2 = erf(in3)", "out1 = add(tmp0, tmp2)")  # fmt: skip
-    clip = program("tmp0 = maximum(in0, in2)", "tmp1 = minimum(tmp0, in3)", "tmp2 = pow(tmp1, in2)",
-                   "tmp3 = relu(tmp2)", "out0 = log(tmp3)", "tmp4 = eq(tmp1, in0): bool",
-                   "out1 = where(tmp4, in1, in3)")  # fmt: skip
+    masks = k.program(
+        "out1 = gt(in0, in1): bool", "tmp0 = logical_and(out1, in2): bool", "out0 = where(tmp0, in0, in1)"
+    )
+    cell = k.program("out0 = sigmoid(in0)", "tmp0 = tanh(in1)", "tmp1 = log(in2)", "tmp0 = mul(tmp0, tmp1)",
+                     "tmp2 = erf(in3)", "out1 = add(tmp0, tmp2)")  # fmt: skip
+    clip = k.program("tmp0 = maximum(in0, in2)", "tmp1 = minimum(tmp0, in3)", "tmp2 = pow(tmp1, in2)",
+                     "tmp3 = relu(tmp2)", "out0 = log(tmp3)", "tmp4 = eq(tmp1, in0): bool",
+                     "out1 = where(tmp4, in1, in3)")  # fmt: skip
     cases = [([p, m, v], [p, m, v, g, *scalars], adam), ([p, mask], [m, v, mask], masks), ([p, m], [v, g, h, p], cell)]
     cases.append(([p, m], [v, g, *scalars[:2]], clip))
     lines, heads = [], []
@@ -300,9 +254,11 @@ def test_nests_with_many_operands_vectorise(tmp_path):
     assert "versioned" not in done.stderr
 
 
-def test_statements_for_one_element(run_c, rng):
+def test_statements_for_one_element(run_c, k, rng):
     """The epilogue of a product: the value is given, operands are read at the product's index."""
-    lines = program("tmp0 = add(in0, in1)", "tmp1 = mul(tmp0, in2)", "out0 = tanh(tmp1)", "out1 = gt(tmp1, in3): bool")
+    lines = k.program(
+        "tmp0 = add(in0, in1)", "tmp1 = mul(tmp0, in2)", "out0 = tanh(tmp1)", "out1 = gt(tmp1, in3): bool"
+    )
 
     def write(outs, ins, attrs, job):
         found = View("value", "float32", outs[0].shape, (1, 1))
@@ -320,40 +276,40 @@ def test_statements_for_one_element(run_c, rng):
     assert np.array_equal(outs[1], want > limit)
 
 
-def test_names_of_operands_are_kept_apart():
+def test_names_of_operands_are_kept_apart(k):
     """Pointers and given values called like the text's own names do not clash with them."""
     views = [View(n, "float32", (400, 2), (4, 1)) for n in ("i", "x0", "y0", "t0", "j_tile")]
     lines = ("tmp0 = add(in0, in1)", "tmp1 = add(in2, in3)", "tmp0 = mul(tmp0, tmp1)", "out0 = add(tmp0, tmp0)")
-    (phase,) = fused(views[:1], views[1:], program(*lines), Job())
+    (phase,) = fused(views[:1], views[1:], k.program(*lines), Job())
     declared = re.findall(r"(?:const \w+|long) (\w+) =", phase.body)
     assert len(declared) == len(set(declared))
     assert not set(declared) & {v.name for v in views}
-    assert [phase] == fused(views[:1], views[1:], program(*lines), Job()), "the text is deterministic"
+    assert [phase] == fused(views[:1], views[1:], k.program(*lines), Job()), "the text is deterministic"
 
 
-def test_programs_that_cannot_be():
+def test_programs_that_cannot_be(k):
     """Reads before writes, wrong dtypes, shapes that do not broadcast, and epilogues are refused."""
     x, y = View("x", "float32", (4, 5), (5, 1)), View("y", "float32", (3, 5), (5, 1))
     with pytest.raises(ValueError, match="before it is written"):
-        fused([x], [x], program("out0 = add(in0, tmp0)"), Job())
+        fused([x], [x], k.program("out0 = add(in0, tmp0)"), Job())
     with pytest.raises(ValueError, match="cannot be stored"):
-        fused([x], [x], program("out0 = gt(in0, in0): bool"), Job())
+        fused([x], [x], k.program("out0 = gt(in0, in0): bool"), Job())
     with pytest.raises(ValueError, match="does not broadcast"):
-        fused([x], [y], program("out0 = neg(in0)"), Job())
+        fused([x], [y], k.program("out0 = neg(in0)"), Job())
     with pytest.raises(ValueError, match="different shapes"):
-        fused([x, y], [x], program("out0 = neg(in0)", "out1 = neg(in0)"), Job())
+        fused([x, y], [x], k.program("out0 = neg(in0)", "out1 = neg(in0)"), Job())
     with pytest.raises(ValueError, match="epilogue"):
-        fused([x], [x], program("out0 = neg(in0)"), Job(epilogue=lambda index, value: ""))
+        fused([x], [x], k.program("out0 = neg(in0)"), Job(epilogue=lambda index, value: ""))
 
 
-def test_copies(many, rng):
+def test_copies(many, k, rng):
     """Every dtype, layout and broadcast, transposition included."""
     cases = []
     for turn, dtype in enumerate(CTYPES):
         x = rng.integers(0, 2 if dtype == "bool" else 99, (20, 3, 40)).astype(dtype)
-        for number, source in enumerate(layouts(x)):
+        for number, source in enumerate(k.layouts(x)):
             if dtype == "float32" or number == turn % 4:
-                cases.append(([list(layouts(np.full_like(source, 1)))[(number + 1) % 3]], [source], copy))
+                cases.append(([list(k.layouts(np.full_like(source, 1)))[(number + 1) % 3]], [source], copy))
     cases.append(([np.zeros((30, 40), "float32")], arrays(rng, (30, 1)), copy))
     cases.append(([np.zeros((30, 40), "float32")], arrays(rng, ()), copy))
     cases.append(([np.zeros((0, 4), "float32")], arrays(rng, (0, 4)), copy))

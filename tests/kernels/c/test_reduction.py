@@ -13,21 +13,6 @@ from graphnet.kernels.c.phase import Job
 from graphnet.kernels.text.axes import at
 from graphnet.kernels.text.view import View
 
-LONG = [
-    ((300, 1024), (0, 1)),
-    ((70_001,), (0,)),
-    ((3001, 93), (0,)),
-    ((997, 93), (1,)),
-    ((40, 10, 16, 16), (0, 2, 3)),
-    ((1100, 64, 2), (0, 2)),
-    ((3, 30_000), (1,)),
-    ((3, 30_000), (0,)),
-    ((8, 3000), (0,)),
-    ((17, 5000), (1,)),
-    ((9, 1000, 11), (1,)),
-    ((128, 30, 33), (2,)),
-]
-
 
 class Case:
     """One op on fresh results; `batch` runs many in one compilation."""
@@ -142,9 +127,9 @@ def test_results_may_lie_anywhere(run_c, rng):
 
 
 @pytest.mark.parametrize("op", ["sum", "max"])
-def test_long_reductions_for_any_threads(run_c, rng, op):
+def test_long_reductions_for_any_threads(run_c, k, rng, op):
     """Chunks, lanes, columns and blocks: close to float64 and bit-equal however units are shared out."""
-    chosen = LONG if op == "sum" else LONG[::2]
+    chosen = k.LONG if op == "sum" else k.LONG[::2]
     inputs = [rng.standard_normal(shape).astype("float32") for shape, _ in chosen]
     outs = []
     for threads in (1, 2, 5) if op == "sum" else (1, 3):

@@ -2,103 +2,35 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pytest
 
-from graphnet.compiler.ops import REGISTRY
 from graphnet.kernels.c.phase import Job
 from graphnet.kernels.c.rows import STACK_BYTES, kept_bytes, rows
-from graphnet.kernels.text.program import Instr
-from graphnet.kernels.text.row_program import Reduce, RowProgram
+from graphnet.kernels.text.row_program import RowProgram
 from graphnet.kernels.text.view import View
 
 COLUMNS = [1, 3, 10, 16, 17, 103, 1000]
-REDUCTIONS = ("sum", "max", "min")
 
 
-def ref(text):
-    return re.match(r"[a-z]+", text).group(), int(re.search(r"\d+", text).group())
-
-
-def program(*lines, dtype="float32"):
-    """``"tmp0 = sub(in0, tmp1)"``, with ``: dtype`` behind it unless that is the usual one, as instructions."""
-    found = []
-    for line in lines:
-        result, op, operands, own = re.fullmatch(r"(\w+) = (\w+)\((.*?)\)(?:: (\w+))?", line).groups()
-        operands, own = tuple(ref(o) for o in operands.split(", ")), own or dtype
-        if op in REDUCTIONS:
-            found.append(Reduce(op, operands[0], ref(result), own))
-        else:
-            found.append(Instr(REGISTRY[op].expr, REGISTRY[op].inputs, operands, ref(result), own))
-    return found
-
-
-def evaluated(k, shape, ins, lines, dtype="float32"):
-    """The outs by NumPy, one instruction after another on whole arrays; sums in float64."""
-    now = {("in", i): x for i, x in enumerate(ins)}
-    for line, instr in zip(lines, program(*lines, dtype=dtype), strict=True):
-        op = re.search(r"= (\w+)", line).group(1)
-        if op in REDUCTIONS:
-            x = np.broadcast_to(now[instr.operand], (*now[instr.operand].shape[:-1], shape[-1]))
-            exact = {"dtype": "float64"} if op == "sum" and instr.dtype.startswith("float") else {}
-            with np.errstate(all="ignore"):
-                now[instr.result] = getattr(np, op)(x, axis=-1, keepdims=True, **exact).astype(instr.dtype)
-            continue
-        operands = [now[o] for o in instr.operands]
-        out = np.empty(np.broadcast_shapes(*(o.shape for o in operands)), instr.dtype)
-        now[instr.result] = k.execute(op, out, *operands)
-    return [now["out", i] for i in range(sum(kind == "out" for kind, _ in now))]
-
-
-def writer(lines, shape, dtype="float32"):
-    return lambda outs, ins, attrs, job: rows(outs, ins, program(*lines, dtype=dtype), shape, job)
+def writer(k, lines, shape, dtype="float32"):
+    return lambda outs, ins, attrs, job: rows(outs, ins, k.program(*lines, dtype=dtype), shape, job)
 
 
 def check(run_c, k, shape, ins, lines, dtype="float32", threads=(2,), rtol=3e-6, atol=1e-6, strange=None):
     """Every number of threads gives the same bits, and what NumPy gives. ``strange`` lays the outs out."""
-    expected = evaluated(k, shape, ins, lines, dtype)
+    expected = k.evaluated(shape, ins, lines, dtype)
     first = None
     for count in threads:
         outs = [
             (strange or np.copy)(np.zeros(np.broadcast_shapes(e.shape, (1,) * len(shape)), e.dtype)) for e in expected
         ]
-        phases = run_c(writer(lines, shape, dtype), outs, ins, threads=count)
+        phases = run_c(writer(k, lines, shape, dtype), outs, ins, threads=count)
         first = first or [o.copy() for o in outs]
         for out, e, one in zip(outs, expected, first, strict=True):
             np.testing.assert_array_equal(out, one)
             np.testing.assert_allclose(out, e, rtol=rtol, atol=atol, equal_nan=True)
     return phases
-
-
-SOFTMAX = ["tmp0 = max(in0)", "tmp1 = sub(in0, tmp0)", "tmp2 = exp(tmp1)", "tmp3 = sum(tmp2)", "out0 = div(tmp2, tmp3)"]
-CROSS_ENTROPY = [
-    *SOFTMAX[:4],
-    "tmp4 = eq(in1, in2): bool",
-    "tmp5 = where(tmp4, tmp1, in3)",
-    "tmp6 = sum(tmp5)",
-    "tmp7 = log(tmp3)",
-    "out0 = sub(tmp7, tmp6)",
-    "tmp8 = where(tmp4, in4, in3)",
-    "tmp9 = div(in5, tmp3)",
-    "tmp10 = mul(tmp9, tmp2)",
-    "out1 = add(tmp8, tmp10)",
-]
-LAYER_NORM = [
-    "tmp0 = sum(in0)",
-    "tmp1 = mul(tmp0, in3)",
-    "tmp2 = sub(in0, tmp1)",
-    "tmp3 = square(tmp2)",
-    "tmp4 = sum(tmp3)",
-    "tmp5 = mul(tmp4, in3)",
-    "tmp6 = add(tmp5, in4)",
-    "tmp7 = sqrt(tmp6)",
-    "tmp8 = div(tmp2, tmp7)",
-    "tmp9 = mul(tmp8, in1)",
-    "out0 = add(tmp9, in2)",
-    "out1 = identity(tmp7)",
-]
 
 
 def normal(rng, *shape, dtype="float32"):
@@ -109,22 +41,20 @@ def scalars(*values, dtype="float32"):
     return [np.full((1, 1), v, dtype) for v in values]
 
 
-def labels(rng, shape):
-    return [rng.integers(0, shape[-1], (*shape[:-1], 1), "int32"), np.arange(shape[-1], dtype="int32")]
-
-
 @pytest.mark.parametrize("columns", COLUMNS)
 def test_softmax_and_its_logarithm_of_rows_of_any_length(run_c, k, rng, columns):
     for dtype, rtol in (("float32", 3e-6), ("float64", 1e-13)):
         x = 5 * normal(rng, 40, columns, dtype=dtype)
-        check(run_c, k, (40, columns), [x], [*SOFTMAX, "tmp4 = log(tmp3)", "out1 = sub(tmp1, tmp4)"], dtype, rtol=rtol)
+        check(
+            run_c, k, (40, columns), [x], [*k.SOFTMAX, "tmp4 = log(tmp3)", "out1 = sub(tmp1, tmp4)"], dtype, rtol=rtol
+        )
 
 
 @pytest.mark.parametrize("columns", COLUMNS)
 def test_cross_entropy_and_its_gradient_in_one_pass(run_c, k, rng, columns):
     shape = (7, 30, columns)
-    ins = [4 * normal(rng, *shape), *labels(rng, shape), *scalars(0, -0.1, 0.1)]
-    check(run_c, k, shape, ins, CROSS_ENTROPY, threads=(1, 2))
+    ins = [4 * normal(rng, *shape), *k.labels(rng, shape), *scalars(0, -0.1, 0.1)]
+    check(run_c, k, shape, ins, k.CROSS_ENTROPY, threads=(1, 2))
 
 
 @pytest.mark.parametrize("columns", COLUMNS)
@@ -132,7 +62,7 @@ def test_layer_norm_keeps_its_rows_between_two_sums(run_c, k, rng, columns):
     shape = (33, columns)
     scale, shift = normal(rng, 1, columns), normal(rng, columns)
     ins = [3 + normal(rng, *shape), scale, shift, *scalars(1 / columns, 1e-5)]
-    check(run_c, k, shape, ins, LAYER_NORM, rtol=2e-5, atol=2e-5)
+    check(run_c, k, shape, ins, k.LAYER_NORM, rtol=2e-5, atol=2e-5)
 
 
 @pytest.mark.parametrize("columns", [3, 10, 103])
@@ -143,12 +73,12 @@ def test_a_row_is_read_before_its_result_overwrites_it(run_c, k, rng, columns):
     lines = ["tmp0 = max(in0)", "out0 = sub(in0, tmp0)", "tmp1 = exp(in0)", "tmp2 = sum(tmp1)"]
     lines += ["tmp3 = add(in0, tmp2)", "tmp4 = sum(tmp3)", "out1 = add(tmp2, in1)", "tmp5 = mul(tmp4, in1)"]
     lines += ["out2 = mul(in0, tmp5)"]
-    expected = evaluated(k, shape, [x, d], lines)
+    expected = k.evaluated(shape, [x, d], lines)
     for order in ((0, 2), (2, 0)):
         a, n = x.copy(), d.copy()
         other = np.empty_like(a)
         outs = [a, n, other] if order == (0, 2) else [other, n, a]
-        run_c(writer(lines, shape), outs, [a, n], threads=2)
+        run_c(writer(k, lines, shape), outs, [a, n], threads=2)
         for out, e in zip(outs, expected, strict=True):
             np.testing.assert_allclose(out, e, rtol=1e-5)
 
@@ -167,9 +97,9 @@ def test_operands_and_results_may_lie_in_any_order(run_c, k, rng, columns, layou
         return found
 
     shape = (6, 20, columns)
-    ins = [4 * normal(rng, *shape), *labels(rng, shape), *scalars(0, -0.1, 0.1)]
+    ins = [4 * normal(rng, *shape), *k.labels(rng, shape), *scalars(0, -0.1, 0.1)]
     ins = [strange(x) if x.ndim == 3 else x for x in ins]
-    check(run_c, k, shape, ins, CROSS_ENTROPY, strange=strange)
+    check(run_c, k, shape, ins, k.CROSS_ENTROPY, strange=strange)
 
 
 @pytest.mark.parametrize("columns", [4, 100])
@@ -203,32 +133,32 @@ def test_functions_that_no_row_waits_for_see_the_numbers_of_their_own_row(run_c,
     x, d = normal(rng, 150, columns), normal(rng, 150, 1)
     lines = ["tmp0 = exp(in0)", "tmp1 = sum(tmp0)", "tmp2 = log(tmp1)", "tmp3 = sub(tmp2, in1)"]
     lines += ["out0 = mul(tmp3, in2)", "out1 = div(tmp0, tmp1)"]
-    expected = evaluated(k, x.shape, [x, d, *scalars(3)], lines)
+    expected = k.evaluated(x.shape, [x, d, *scalars(3)], lines)
     out = np.empty_like(x)
-    run_c(writer(lines, x.shape), [d, out], [x, d, *scalars(3)], threads=2)
+    run_c(writer(k, lines, x.shape), [d, out], [x, d, *scalars(3)], threads=2)
     np.testing.assert_allclose(d, expected[0], rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(out, expected[1], rtol=1e-5)
 
 
 @pytest.mark.parametrize("columns", [6, 60])
-def test_a_number_a_row_is_stored_in_every_column_where_an_out_wants_it(run_c, rng, columns):
+def test_a_number_a_row_is_stored_in_every_column_where_an_out_wants_it(run_c, k, rng, columns):
     x = normal(rng, 18, columns)
     out = np.empty_like(x)
-    run_c(writer(["tmp0 = max(in0)", "out0 = add(tmp0, tmp0)"], x.shape), [out], [x])
+    run_c(writer(k, ["tmp0 = max(in0)", "out0 = add(tmp0, tmp0)"], x.shape), [out], [x])
     np.testing.assert_array_equal(out, np.broadcast_to(2 * x.max(1, keepdims=True), x.shape))
 
 
-def test_long_rows_are_summed_as_exactly_as_by_a_reduction_alone(run_c, rng):
+def test_long_rows_are_summed_as_exactly_as_by_a_reduction_alone(run_c, k, rng):
     """A plain running sum in float32 would lose three digits here."""
     x = np.full((4, 4000), 0.1, "float32")
     out = np.empty((4, 1), "float32")
-    run_c(writer(["tmp0 = mul(in0, in0)", "out0 = sum(tmp0)"], x.shape), [out], [x])
+    run_c(writer(k, ["tmp0 = mul(in0, in0)", "out0 = sum(tmp0)"], x.shape), [out], [x])
     np.testing.assert_allclose(out, np.square(x.astype(float)).sum(1, keepdims=True), rtol=1e-6)
 
 
 @pytest.mark.parametrize(("shape", "units"), [((64, 3, 20), 64), ((2, 60, 20), 120), ((3, 1000), 3), ((2, 3, 4), 1)])
 def test_rows_are_dealt_out_whole(run_c, k, rng, shape, units):
-    phases = check(run_c, k, shape, [normal(rng, *shape)], SOFTMAX, threads=(1, 3, 16))
+    phases = check(run_c, k, shape, [normal(rng, *shape)], k.SOFTMAX, threads=(1, 3, 16))
     assert phases[0].units == units or units == 1
 
 
@@ -236,38 +166,38 @@ def test_rows_are_dealt_out_whole(run_c, k, rng, shape, units):
 def test_the_last_block_of_rows_may_be_smaller(run_c, k, rng, columns):
     """The labels lie by time, so that 150 rows of each unit are a loop of their own."""
     shape = (16, 150, columns)
-    hot, iota = labels(rng, shape)
+    hot, iota = k.labels(rng, shape)
     ins = [normal(rng, *shape), np.array(hot, order="F"), iota, *scalars(0, -0.1, 0.1)]
-    (phase,) = check(run_c, k, shape, ins, CROSS_ENTROPY)
+    (phase,) = check(run_c, k, shape, ins, k.CROSS_ENTROPY)
     assert phase.units == 16
 
 
-def test_units_own_their_rows_of_operands_that_have_rows():
+def test_units_own_their_rows_of_operands_that_have_rows(k):
     x, y = (View(n, "float32", (64, 20, 30), (600, 30, 1)) for n in ("x", "y"))
     scale = View("g", "float32", (30,), (1,))
     (phase,) = rows(
         [y],
         [x, scale],
-        program("tmp0 = sum(in0)", "tmp1 = mul(in0, tmp0)", "out0 = mul(tmp1, in1)"),
+        k.program("tmp0 = sum(in0)", "tmp1 = mul(in0, tmp0)", "out0 = mul(tmp1, in1)"),
         x.shape,
         Job(threads=2),
     )
     assert (phase.units, phase.axes) == (64, (0, 0, None))
 
 
-def test_what_costs_little_is_done_again_and_what_costs_more_is_kept():
+def test_what_costs_little_is_done_again_and_what_costs_more_is_kept(k):
     def kept(*lines):
         x = View("x", "float32", (64, 200), (200, 1))
         outs = [View("y", "float32", (64, 200), (200, 1))]
-        return kept_bytes(outs, [x], program(*lines), x.shape)
+        return kept_bytes(outs, [x], k.program(*lines), x.shape)
 
-    assert kept(*SOFTMAX) == 800
+    assert kept(*k.SOFTMAX) == 800
     assert kept("tmp0 = max(in0)", "tmp1 = sub(in0, tmp0)", "tmp2 = sum(tmp1)", "out0 = mul(tmp1, tmp2)") == 0
     # what an out holds already is read from there
     assert kept("out0 = exp(in0)", "tmp0 = sum(out0)") == 0
     assert (
         kept(
-            *SOFTMAX[:3],
+            *k.SOFTMAX[:3],
             "tmp3 = sum(tmp2)",
             "tmp4 = tanh(tmp2)",
             "tmp5 = mul(tmp4, tmp3)",
@@ -280,7 +210,7 @@ def test_what_costs_little_is_done_again_and_what_costs_more_is_kept():
     assert STACK_BYTES >= 1 << 14
 
 
-def test_programs_that_cannot_be_are_refused():
+def test_programs_that_cannot_be_are_refused(k):
     x = View("x", "float32", (4, 8), (8, 1))
     n = View("n", "float32", (4, 1), (1, 1))
     for outs, lines, what in (
@@ -291,6 +221,6 @@ def test_programs_that_cannot_be_are_refused():
         ([x], ["out0 = lt(in0, in0): bool"], "cannot hold"),
     ):
         with pytest.raises(ValueError, match=what):
-            RowProgram(outs, [x], program(*lines), x.shape)
+            RowProgram(outs, [x], k.program(*lines), x.shape)
     with pytest.raises(ValueError, match="empty"):
         rows([View("y", "float32", (0, 8), (8, 1))], [], [], (0, 8), Job())

@@ -5,33 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from graphnet.compiler.ops import REGISTRY
 from graphnet.kernels.cuda.many import block_of, many
 from graphnet.kernels.cuda.phase import THREADS, WAVE, Job
-from graphnet.kernels.text.program import Instr, Member
+from graphnet.kernels.text.program import Member
 from graphnet.kernels.text.view import View
 
 SIZES = [(1,), (1000,), (4097,), (3, 1, 4097, 1000, 512, 257, 7), (3, 0, 5), (40_000, 2, 1024), (300, 65_000)]
-
-
-def instr(result, op, *operands, dtype):
-    record = REGISTRY[op]
-    return Instr(record.expr, record.inputs, operands, result, dtype)
-
-
-def adagrad(dtype):
-    """out1 = v + g * g (in place); out0 = p - lr * g / sqrt(out1) (in place); out2 = g > lr."""
-    p, v, g, lr, t = *(("in", i) for i in range(4)), ("tmp", 0)
-    out = [("out", i) for i in range(3)]
-    return [
-        instr(t, "square", g, dtype=dtype),
-        instr(out[1], "add", v, t, dtype=dtype),
-        instr(t, "sqrt", out[1], dtype=dtype),
-        instr(t, "div", g, t, dtype=dtype),
-        instr(t, "mul", lr, t, dtype=dtype),
-        instr(out[0], "sub", p, t, dtype=dtype),
-        instr(out[2], "gt", g, lr, dtype="bool"),
-    ]
 
 
 def operands(dtype):
@@ -41,39 +20,28 @@ def operands(dtype):
 
 def members_of(sizes, outs, gradients):
     return [
-        Member(n, tuple(v.name for v in (*outs[3 * k : 3 * k + 3], gradients[k]))) for k, n in enumerate(sizes)
+        Member(n, tuple(v.name for v in (*outs[3 * i : 3 * i + 3], gradients[i]))) for i, n in enumerate(sizes)
     ]  # fmt: skip
 
 
-def case(rng, sizes, dtype):
-    """Arrays of the members, and what each must hold afterwards."""
-    lr = np.asarray(0.3, dtype)
-    members, wanted = [], []
-    for n in sizes:
-        p, v, g = (np.asarray(rng.standard_normal(n), dtype) for _ in range(3))
-        v = abs(v)
-        new = v + g * g
-        wanted.append((p - lr * (g / np.sqrt(new)), new, g > lr))
-        members.append((p, v, np.zeros(n, bool), g))
-    return lr, members, wanted
-
-
-def writer(sizes, dtype):
+def writer(k, sizes, dtype):
     def write(outs, ins, attrs, job):
         own_outs, own_ins = operands(dtype)
-        return many(own_outs, [*own_ins, ins[0]], adagrad(dtype), members_of(sizes, outs, ins[1:]), job)
+        return many(
+            own_outs, [*own_ins, ins[0]], k.program(*k.ADAGRAD, dtype=dtype), members_of(sizes, outs, ins[1:]), job
+        )
 
     return write
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_every_member_gets_what_numpy_computes(run_cases, rng, dtype):
+def test_every_member_gets_what_numpy_computes(run_cases, k, rng, dtype):
     """Three results, two of them over their operands, bit for bit; a shared factor; 1, 2 or 4 elements a thread."""
     cases, made = [], []
     for sizes in SIZES:
-        lr, members, wanted = case(rng, sizes, dtype)
+        lr, members, wanted = k.adagrad(rng, sizes, dtype)
         outs = [a for m in members for a in m[:3]]
-        cases.append(run_cases.Case(writer(sizes, dtype), outs, [lr, *(m[3] for m in members)]))
+        cases.append(run_cases.Case(writer(k, sizes, dtype), outs, [lr, *(m[3] for m in members)]))
         made.append((members, wanted))
     results = run_cases(cases)
     for sizes, (members, wanted), result in zip(SIZES, made, results, strict=True):
@@ -83,48 +51,45 @@ def test_every_member_gets_what_numpy_computes(run_cases, rng, dtype):
             assert all(np.array_equal(a, b) for a, b in zip(member[:3], want, strict=True)), sizes
 
 
-def test_a_unit_is_one_block_of_one_member():
+def test_a_unit_is_one_block_of_one_member(k):
     """Of one element a thread up to a device's worth of units, then of two, then of four."""
     for total, each in ((THREADS * WAVE, 1), (THREADS * WAVE + 1, 2), (1 << 20, 4)):
         assert block_of([Member(total - 7, ()), Member(7, ())]) == each * THREADS
     outs, ins = operands("float32")
     rows = [Member(n, tuple(f"a{k}{j}" for j in range(4))) for k, n in enumerate((5, 513, 3))]
-    (phase,) = many(outs, [*ins, View("in3", "float32", (), ())], adagrad("float32"), rows, Job())
+    (phase,) = many(outs, [*ins, View("in3", "float32", (), ())], k.program(*k.ADAGRAD), rows, Job())
     assert phase.units == 1 + 3 + 1
     assert "first = 1; size = 513; own0 = a10;" in phase.body
 
 
-def test_members_may_read_the_same_array(run_cuda, rng):
+def test_members_may_read_the_same_array(run_cuda, k, rng):
     """Two parameters with one gradient."""
-    lr, (first, second), wanted = case(rng, (700, 700), "float32")
+    lr, (first, second), wanted = k.adagrad(rng, (700, 700), "float32")
     g = first[3]
     expected = second[0] - lr * (g / np.sqrt(second[1] + g * g))
 
     def write(outs, ins, attrs, job):
         own_outs, own_ins = operands("float32")
         rows = members_of((700, 700), outs, [ins[1], ins[1]])
-        return many(own_outs, [*own_ins, ins[0]], adagrad("float32"), rows, job)
+        return many(own_outs, [*own_ins, ins[0]], k.program(*k.ADAGRAD), rows, job)
 
     run_cuda(write, [*first[:3], *second[:3]], [lr, g])
     assert np.array_equal(first[0], wanted[0][0])
     assert np.array_equal(second[0], expected)
 
 
-def test_what_all_share_is_computed_once():
+def test_what_all_share_is_computed_once(k):
     """The factor's own function stands in front of the elements."""
     p, s = View("out0", "float32", (9,), (1,)), View("in1", "float32", (), ())
-    program = [
-        instr(("tmp", 0), "exp", ("in", 1), dtype="float32"),
-        instr(("out", 0), "mul", ("in", 0), ("tmp", 0), dtype="float32"),
-    ]
+    program = k.program("tmp0 = exp(in1)", "out0 = mul(in0, tmp0)")
     (phase,) = many([p], [p, s], program, [Member(9, ("a",)), Member(40, ("c",))], Job())
     before, inside = phase.body.split("first, size;", 1)
     assert "gn_expf" in before
     assert "gn_expf" not in inside
 
 
-def test_no_elements_are_no_phase():
+def test_no_elements_are_no_phase(k):
     """Members without elements are left out."""
     outs, ins = operands("float32")
     scale = View("in3", "float32", (), ())
-    assert many(outs, [*ins, scale], adagrad("float32"), [Member(0, ("a", "c", "d", "e"))], Job()) == []
+    assert many(outs, [*ins, scale], k.program(*k.ADAGRAD), [Member(0, ("a", "c", "d", "e"))], Job()) == []

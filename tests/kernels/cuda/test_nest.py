@@ -7,44 +7,22 @@ import re
 import numpy as np
 import pytest
 
-from graphnet.compiler.ops import REGISTRY
 from graphnet.kernels.cuda import nest
 from graphnet.kernels.cuda.nest import copy, fill, fused
 from graphnet.kernels.cuda.phase import THREADS, WAVE, Job
-from graphnet.kernels.text.program import Instr
 from graphnet.kernels.text.view import CTYPES, View
 
 SHAPES = [(), (1,), (3,), (1, 1), (17, 33), (4, 5, 6), (2, 1, 300), (64, 64), (3, 2, 5, 7), (40, 1, 40)]
 EMPTY = [(0,), (3, 0, 2)]
-ARITHMETIC = ("tmp0 = mul(in0, in1)", "tmp0 = sub(tmp0, in2)", "out0 = sqrt(in1)", "out1 = add(out0, tmp0)")
-
-
-def ref(text):
-    return re.match(r"[a-z]+", text).group(), int(re.search(r"\d+", text).group())
-
-
-def program(*lines):
-    """``"out0 = add(in0, tmp1)"``, with ``: dtype`` behind it unless that is float32, as instructions."""
-    found = []
-    for line in lines:
-        result, op, operands, dtype = re.fullmatch(r"(\w+) = (\w+)\((.*?)\)(?:: (\w+))?", line).groups()
-        record, operands = REGISTRY[op], [ref(o) for o in operands.split(", ")]
-        found.append(Instr(record.expr, record.inputs, tuple(operands), ref(result), dtype or "float32"))
-    return found
 
 
 def evaluated(k, shape, ins, lines):
-    """The results by the numpy kernels, one instruction after another on whole arrays."""
-    now = {("in", i): x for i, x in enumerate(ins)}
-    for line, instr in zip(lines, program(*lines), strict=True):
-        op = re.search(r"= (\w+)", line).group(1)
-        out = np.empty(shape, instr.dtype)
-        now[instr.result] = k.execute(op, out, *(np.broadcast_to(now[o], shape) for o in instr.operands))
-    return {i: v for (kind, i), v in now.items() if kind == "out"}
+    """The results by the numpy kernels, over the whole shape."""
+    return [np.broadcast_to(out, shape) for out in k.evaluated(shape, ins, lines)]
 
 
-def writer(*lines):
-    return lambda outs, ins, attrs, job: fused(outs, ins, program(*lines), job)
+def writer(k, *lines):
+    return lambda outs, ins, attrs, job: fused(outs, ins, k.program(*lines), job)
 
 
 def views(prefix, arrays):
@@ -54,17 +32,6 @@ def views(prefix, arrays):
 
 def arrays(rng, *shapes):
     return [np.asarray(rng.standard_normal(s), "float32") for s in shapes]
-
-
-def layouts(x):
-    """Equal arrays: dense, in Fortran order, with gaps and reversed, with axes in another order."""
-    yield x
-    yield np.array(x, order="F")
-    wide = np.zeros([2 * n + 1 for n in x.shape], x.dtype)
-    turned = wide[(..., *(slice(-2, None, -2) if n else slice(0) for n in x.shape))]
-    turned[...] = x
-    yield turned
-    yield np.ascontiguousarray(np.moveaxis(x, 0, -1)) if x.ndim else x.copy()
 
 
 def check(run_cases, cases, wanted):
@@ -79,11 +46,11 @@ def test_shapes_and_layouts(run_cases, k, rng):
     cases, wanted = [], []
     for shape in (*SHAPES, *EMPTY):
         ins = [np.asarray(np.abs(x)) for x in arrays(rng, shape, shape, shape)]
-        want = evaluated(k, shape, ins, ARITHMETIC)
+        want = evaluated(k, shape, ins, k.ARITHMETIC)
         for number in range(3):
-            outs = [list(layouts(np.full(shape, np.nan, "float32")))[number] for _ in range(2)]
-            own = [list(layouts(x))[(number + shift) % 3] for shift, x in enumerate(ins)]
-            cases.append((outs, own, writer(*ARITHMETIC)))
+            outs = [list(k.layouts(np.full(shape, np.nan, "float32")))[number] for _ in range(2)]
+            own = [list(k.layouts(x))[(number + shift) % 3] for shift, x in enumerate(ins)]
+            cases.append((outs, own, writer(k, *k.ARITHMETIC)))
             wanted.append(want)
     check(run_cases, cases, wanted)
 
@@ -95,8 +62,8 @@ def test_broadcast_operands(run_cases, k, rng):
     for own in ((), (1,), (30,), (20, 1), (6, 1, 1), (1, 20, 30), (6, 20, 1), (1, 1, 1), (6, 1, 30)):
         ins = [np.asarray(np.abs(x)) for x in arrays(rng, shape, own, ())]
         ins[2] = np.broadcast_to(ins[2], shape)
-        cases.append(([np.empty(shape, "float32") for _ in range(2)], ins, writer(*ARITHMETIC)))
-        wanted.append(evaluated(k, shape, ins, ARITHMETIC))
+        cases.append(([np.empty(shape, "float32") for _ in range(2)], ins, writer(k, *k.ARITHMETIC)))
+        wanted.append(evaluated(k, shape, ins, k.ARITHMETIC))
     check(run_cases, cases, wanted)
 
 
@@ -109,10 +76,10 @@ def test_several_elements_a_thread(run_cases, k, rng, monkeypatch):
             ins = [np.asarray(np.abs(x)) for x in arrays(rng, shape, own, ())]
             outs = [np.empty(shape, "float32") for _ in range(2)]
             # written now, while a thread has this many
-            phases = fused(views("out", outs), views("in", ins), program(*ARITHMETIC), Job())
+            phases = fused(views("out", outs), views("in", ins), k.program(*k.ARITHMETIC), Job())
             assert phases[0].units == -(-outs[0].size // (each * THREADS))
             cases.append(run_cases.Case(phases, outs, ins))
-            wanted.append(evaluated(k, shape, ins, ARITHMETIC))
+            wanted.append(evaluated(k, shape, ins, k.ARITHMETIC))
     run_cases(cases)
     for case, want in zip(cases, wanted, strict=True):
         assert all(np.array_equal(out, want[i]) for i, out in enumerate(case.outs)), case.outs[0].shape
@@ -142,11 +109,11 @@ def test_a_transposed_operand_is_read_in_tiles(run_cases, k, rng):
         x, y = arrays(rng, shape, shape)
         ins = [np.asfortranarray(x), np.asfortranarray(y)[::-1, ..., ::-1], arrays(rng, shape[-1:])[0], y]
         lines = ("tmp0 = mul(in0, in1)", "tmp0 = add(tmp0, in2)", "out0 = sub(tmp0, in3)")
-        cases.append(([np.empty(shape, "float32")], ins, writer(*lines)))
+        cases.append(([np.empty(shape, "float32")], ins, writer(k, *lines)))
         wanted.append(evaluated(k, shape, ins, lines))
     check(run_cases, cases, wanted)
     views = [View("p", "float32", (64, 48), (48, 1)), View("q", "float32", (64, 48), (1, 64))]
-    (phase,) = fused(views[:1], views[1:], program("out0 = add(in0, in0)"), Job())
+    (phase,) = fused(views[:1], views[1:], k.program("out0 = add(in0, in0)"), Job())
     assert (phase.units, phase.shared) == (4, 32 * 33 * 4)
 
 
@@ -157,7 +124,7 @@ def test_tiles_fit_shared_memory(run_cases, k, rng):
     lines = ["tmp0 = add(in0, in1): float64", *(f"tmp0 = sub(tmp0, in{i}): float64" for i in range(2, 6))]
     lines.append("out0 = identity(tmp0): float64")
     out = np.empty(shape)
-    check(run_cases, [([out], ins, writer(*lines))], [evaluated(k, shape, ins, lines)])
+    check(run_cases, [([out], ins, writer(k, *lines))], [evaluated(k, shape, ins, lines)])
 
 
 def test_results_over_their_operands(run_cases, k, rng):
@@ -168,49 +135,35 @@ def test_results_over_their_operands(run_cases, k, rng):
         x, y = arrays(rng, (30, 40), (30, 40))
         y = np.array(y, order=order)
         wanted.append(evaluated(k, (30, 40), [x.copy(), y.copy()], lines))
-        cases.append(([x, y], [x, y], writer(*lines)))
+        cases.append(([x, y], [x, y], writer(k, *lines)))
     check(run_cases, cases, wanted)
 
 
 def test_temporaries_and_results_are_written_again(run_cuda, k, rng):
     """A program may reuse temporaries, overwrite an out, and store one value twice or an operand as it is."""
-    lines = (
-        "tmp0 = add(in0, in1)", "out0 = neg(tmp0)", "tmp0 = mul(tmp0, out0)", "out1 = identity(tmp0)",
-        "out0 = sub(tmp0, in1)", "tmp1 = exp(in0)", "out2 = identity(in1)",
-    )  # fmt: skip
     ins = arrays(rng, (50, 60), (50, 60))
     outs = [np.empty((50, 60), "float32") for _ in range(3)]
-    phases = run_cuda(writer(*lines), outs, ins)
-    want = evaluated(k, (50, 60), ins, lines)
+    phases = run_cuda(writer(k, *k.REUSING), outs, ins)
+    want = evaluated(k, (50, 60), ins, k.REUSING)
     assert all(np.array_equal(out, want[i]) for i, out in enumerate(outs))
     assert "exp" not in phases[0].body, "nobody reads tmp1"
 
 
 def test_mixed_dtypes(run_cases, k, rng):
     """Truth values as masks, results and factors beside floats; integers and conversions in one nest."""
-    lines = (
-        "out0 = gt(in0, in1): bool", "tmp0 = logical_and(out0, in2): bool", "out1 = where(tmp0, in0, in1)",
-        "tmp1 = cast(in2)", "tmp1 = mul(tmp1, in0)", "out2 = cast(tmp1): int32", "tmp2 = cast(in3): int32",
-        "out2 = maximum(out2, tmp2): int32", "tmp3 = cast(in3): float64", "out3 = div(tmp3, in4): float64",
-        "tmp4 = logical_not(tmp0): bool", "tmp4 = logical_xor(tmp4, in2): bool", "out4 = cast(tmp4): uint8",
-    )  # fmt: skip
     shape = (20, 50)
     x, y = arrays(rng, shape, shape)
     ins = [x * 5, np.asfortranarray(y), np.asfortranarray(x > 0.3), rng.integers(-9, 9, shape), np.array(3.7)]
     outs = [np.empty(shape, d) for d in ("bool", "float32", "int32", "float64", "uint8")]
-    check(run_cases, [(outs, ins, writer(*lines))], [evaluated(k, shape, ins, lines)])
+    check(run_cases, [(outs, ins, writer(k, *k.MIXED))], [evaluated(k, shape, ins, k.MIXED)])
 
 
 def test_functions_within_4_ulp_of_the_numpy_kernels(run_cuda, k, rng):
     """An LSTM cell on columns of a wider matrix."""
-    lines = (
-        "out0 = sigmoid(in0)", "out1 = sigmoid(in1)", "out2 = sigmoid(in2)", "out3 = tanh(in3)",
-        "tmp0 = mul(out1, in4)", "tmp1 = mul(out2, out3)", "out4 = add(tmp0, tmp1)", "out5 = tanh(out4)",
-    )  # fmt: skip
     gates, state = arrays(rng, (32, 128), (32, 32))
     ins = [gates[:, 32 * i : 32 * i + 32] for i in range(4)] + [state]
     outs = [np.empty((32, 32), "float32") for _ in range(6)]
-    run_cuda(writer(*lines), outs, ins)
+    run_cuda(writer(k, *k.CELL), outs, ins)
     assert np.array_equal(outs[4], outs[1] * state + outs[2] * outs[3])
     pairs = zip(("sigmoid",) * 3 + ("tanh",) * 2, (*ins[:4], outs[4]), (*outs[:4], outs[5]), strict=True)
     for op, x, out in pairs:
@@ -218,51 +171,51 @@ def test_functions_within_4_ulp_of_the_numpy_kernels(run_cuda, k, rng):
         assert (np.abs(out - want) <= 4 * np.spacing(np.abs(want))).all(), op
 
 
-def test_scalars_are_computed_once():
+def test_scalars_are_computed_once(k):
     """In front of a thread's elements; a result that does not vary, too."""
     x, one = View("p", "float32", (500, 600), (600, 1)), View("s", "float32", (), ())
-    (phase,) = fused([x], [x, one], program("tmp0 = exp(in1)", "out0 = div(in0, tmp0)"), Job())
+    (phase,) = fused([x], [x, one], k.program("tmp0 = exp(in1)", "out0 = div(in0, tmp0)"), Job())
     assert "gn_expf" in phase.body.split("for")[0]
     assert "gn_expf" not in phase.body.split("for", 1)[1]
-    (phase,) = fused([x], [one], program("out0 = exp(in0)"), Job())
+    (phase,) = fused([x], [one], k.program("out0 = exp(in0)"), Job())
     assert "gn_expf" in phase.body.split("for")[0]
 
 
-def test_names_of_operands_are_kept_apart():
+def test_names_of_operands_are_kept_apart(k):
     """Pointers called like the text's own names do not clash with them."""
     for strides in ((4, 1), (1, 400)):
         views = [View("i", "float32", (400, 32), (32, 1))]
         views += [View(n, "float32", (400, 32), strides) for n in ("x0", "y0", "t0", "j_tile", "e", "q")]
         lines = ["tmp0 = add(in0, in1)", *(f"tmp0 = mul(tmp0, in{i})" for i in range(2, 6)), "out0 = add(tmp0, tmp0)"]
-        (phase,) = fused(views[:1], views[1:], program(*lines), Job())
+        (phase,) = fused(views[:1], views[1:], k.program(*lines), Job())
         declared = re.findall(r"(?:const float|const int|,|int) (\w+)(?:\[\d+\])? =", phase.body)
         assert not {"x0", "y0", "t0", "e", "q", "i", "j_tile"} & set(declared)
-        assert [phase] == fused(views[:1], views[1:], program(*lines), Job()), "the text is deterministic"
+        assert [phase] == fused(views[:1], views[1:], k.program(*lines), Job()), "the text is deterministic"
 
 
-def test_programs_that_cannot_be():
+def test_programs_that_cannot_be(k):
     """Reads before writes, wrong dtypes, shapes that do not broadcast, and epilogues are refused."""
     x, y = View("x", "float32", (4, 5), (5, 1)), View("y", "float32", (3, 5), (5, 1))
     with pytest.raises(ValueError, match="before it is written"):
-        fused([x], [x], program("out0 = add(in0, tmp0)"), Job())
+        fused([x], [x], k.program("out0 = add(in0, tmp0)"), Job())
     with pytest.raises(ValueError, match="cannot be stored"):
-        fused([x], [x], program("out0 = gt(in0, in0): bool"), Job())
+        fused([x], [x], k.program("out0 = gt(in0, in0): bool"), Job())
     with pytest.raises(ValueError, match="does not broadcast"):
-        fused([x], [y], program("out0 = neg(in0)"), Job())
+        fused([x], [y], k.program("out0 = neg(in0)"), Job())
     with pytest.raises(ValueError, match="different shapes"):
-        fused([x, y], [x], program("out0 = neg(in0)", "out1 = neg(in0)"), Job())
+        fused([x, y], [x], k.program("out0 = neg(in0)", "out1 = neg(in0)"), Job())
     with pytest.raises(ValueError, match="epilogue"):
-        fused([x], [x], program("out0 = neg(in0)"), Job(epilogue=lambda index, value: ""))
+        fused([x], [x], k.program("out0 = neg(in0)"), Job(epilogue=lambda index, value: ""))
 
 
-def test_copies(run_cases, rng):
+def test_copies(run_cases, k, rng):
     """Every dtype, layout and broadcast, transposition included."""
     cases = []
     for turn, dtype in enumerate(CTYPES):
         x = rng.integers(0, 2 if dtype == "bool" else 99, (20, 3, 40)).astype(dtype)
-        for number, source in enumerate(layouts(x)):
+        for number, source in enumerate(k.layouts(x)):
             if dtype == "float32" or number == turn % 4:
-                cases.append(([list(layouts(np.full_like(source, 1)))[(number + 1) % 3]], [source], copy))
+                cases.append(([list(k.layouts(np.full_like(source, 1)))[(number + 1) % 3]], [source], copy))
     cases.append(([np.zeros((30, 40), "float32")], arrays(rng, (30, 1)), copy))
     cases.append(([np.zeros((30, 40), "float32")], arrays(rng, ()), copy))
     cases.append(([np.zeros((0, 4), "float32")], arrays(rng, (0, 4)), copy))

@@ -24,22 +24,6 @@ WRITERS = {
     "cumsum": (cumsum.cumsum, 0),
 }
 
-LONG = [
-    ((300, 1024), (0, 1)),
-    ((70_001,), (0,)),
-    ((3001, 93), (0,)),
-    ((997, 93), (1,)),
-    ((40, 10, 16, 16), (0, 2, 3)),
-    ((1100, 64, 2), (0, 2)),
-    ((3, 30_000), (1,)),
-    ((3, 30_000), (0,)),
-    ((8, 3000), (0,)),
-    ((17, 5000), (1,)),
-    ((9, 1000, 11), (1,)),
-    ((128, 30, 33), (2,)),
-    ((50_000, 7), (0,)),
-]
-
 
 class Call:
     """An op on fresh results."""
@@ -137,10 +121,10 @@ def test_results_may_lie_anywhere(run_cases, rng):
     check(calls)
 
 
-def test_long_reductions(run_cases, rng):
+def test_long_reductions(run_cases, k, rng):
     """Threads, warps, units and parts of lines: sums close to float64, extrema exact."""
     calls = []
-    for number, (shape, which) in enumerate(LONG):
+    for number, (shape, which) in enumerate([*k.LONG, ((50_000, 7), (0,))]):
         x = rng.standard_normal(shape).astype("float32")
         calls += [axes("sum", x, *which)] + [axes(("max", "min")[number % 2], x, *which)] * (number % 3 == 0)
     phases = run(run_cases, calls)
