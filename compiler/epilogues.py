@@ -22,6 +22,8 @@ from graphnet.compiler.strides import spread_as
 
 WAITING_BYTES = 1 << 14
 
+CONVOLUTIONS = ("conv2d", "conv2d_input", "conv2d_weight")
+
 
 def merge_epilogues(
     steps: Sequence[Step],
@@ -124,8 +126,8 @@ class _Merger:
         full = fused.outputs[0].shape
         if math.prod(full) != out.size:
             return None  # the reader repeats the result
-        # a convolution's elements are numbered by image, channel and pixel
-        flat_shape = (*out.shape[:2], math.prod(out.shape[2:])) if product.op == "conv2d" else out.shape
+        # a convolution's elements are numbered by image, channel and pixel, a kernel's by two channels and element
+        flat_shape = (*out.shape[:2], math.prod(out.shape[2:])) if product.op in CONVOLUTIONS else out.shape
         found = [spread_as(a, full, flat_shape) for a in (*fused.outputs, *others)]
         if any(a is None for a in found):
             return None

@@ -7,7 +7,7 @@ decides that before any step is made.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from graphnet.compiler.build import item
@@ -32,7 +32,11 @@ from graphnet.compiler.target import NUMPY, Target
 
 Values = dict[Node, Array]
 
+RESTING = 2
+"""Steps for which memory rests before it is used anew."""
+
 RESTING_BYTES = 1 << 19
+"""Scratch that rests, at most."""
 
 
 class Lowering:
@@ -247,23 +251,27 @@ def lower(graph: Graph, reuse: bool = True, target: Target = NUMPY) -> Plan:
         steps = merge_gates(steps, low.storages, target.packing, kept)
         steps = pair_pools(steps, low.storages)
         drop_unused(steps, low.storages, kept)
-        _rest_scratch(low.storages)
+        _rest((s for s in low.storages if s.name == "scratch"), RESTING_BYTES)
     if reuse:
         rename = reuse_operands(steps, low.storages)
         steps = [renamed(step, rename) for step in steps]
         outputs = {n: replace(a, storage=rename(a.storage)) for n, a in outputs.items()}
     if target.compiled and reuse:
         steps = merge_many(steps, low.storages)
+        _rest((s for s in low.storages if s.name != "scratch" or s.nbytes > RESTING_BYTES), target.resting)
     memory = plan_memory(low.storages, reuse, target.blocks)
     phases = tuple(p for p in PHASES if any(s.phase == p for s in steps))
     return Plan(graph, tuple(steps), tuple(low.storages), leaves, outputs, memory, phases, target.name)
 
 
-def _rest_scratch(storages: Sequence[Storage]) -> None:
-    """Leave small scratch alone for the next steps: threads that share rows then need not wait to write there."""
+def _rest(storages: Iterable[Storage], most: int) -> None:
+    """Leave memory alone for two steps more, up to so many bytes of it: who writes there need not wait for its readers.
+
+    Threads that share rows go on with the next step; on a GPU steps stand side by side.
+    """
     for s in storages:
-        if s.name == "scratch" and s.last >= 0 and s.nbytes <= RESTING_BYTES:
-            s.last += 2
+        if s.kind == "temp" and 0 <= s.last < END and s.nbytes <= most:
+            s.last += RESTING
 
 
 def _save_homes(low: Lowering, graph: Graph, values: Values, steps: list[Step]) -> dict[int, int]:

@@ -34,6 +34,7 @@ class Target:
     packing        (out, left, right, groups) -> panel width and bytes of a product's right operand packed for a loop
     library        (product) -> whether a library computes it, so that nothing may be merged into it
     waits          whether each step inside a loop waits for the whole device, so that fewer are better
+    resting        bytes of the largest temporaries that rest for some steps, so that steps may stand side by side
     compiled       whether steps are compiled loops: fused and vectorised, with nothing to pay for a call
     tensor         whether products may round their operands for tensor cores
     blocks         of memory that a plan's inputs take turns in; with more than one, no result is a view of an input
@@ -54,6 +55,7 @@ class Target:
     library: Callable[[Kernel], bool] = lambda step: False
     tensor: bool = False
     blocks: int = 1
+    resting: int = 0
     identity: str = ""
 
 

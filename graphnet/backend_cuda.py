@@ -9,20 +9,18 @@ import numpy as np
 
 from graphnet.arrays import as_array
 from graphnet.compiler.cuda import Options, Source, cuda_target, emit
-from graphnet.compiler.errors import BackendError
 from graphnet.compiler.ir import Type
 from graphnet.compiler.schedule import Plan
 from graphnet.device import Device
 from graphnet.device_plan import CudaExecutable
 from graphnet.plan_memory import Homes
-from graphnet.tensor import user_where
 
 
 class CudaBackend:
     """Runs plans on a device: ``device_cupy.gpu()``, or an ``EmulatedDevice``.
 
-    ``precision`` is that of cuBLAS's products of float32; with ``library`` False graphnet's own kernels compute all.
-    ``options`` say how a plan is cut into kernels. Raises BackendError for a precision the device lacks.
+    ``precision``, one of ``backend.PRECISIONS``, is that of products of float32; with ``library`` False graphnet's own
+    kernels compute all of them. ``options`` say how a plan is cut into kernels.
     """
 
     def __init__(
@@ -32,11 +30,6 @@ class CudaBackend:
         library: bool = True,
         options: Options | None = None,
     ) -> None:
-        if precision not in device.precisions:
-            raise BackendError(
-                f"{user_where()}: precision {precision!r} is for products on a GPU: backend {device.name!r} computes "
-                f"in {' or '.join(device.precisions)}: leave precision out"
-            )
         self.device = device
         self.name = device.name
         self.precision = precision

@@ -97,12 +97,11 @@ class Lane(Protocol):
 class Device(Protocol):
     """A GPU, or what stands in for one. What it is asked to do is done in the order of asking; lanes have their own.
 
-    ``name`` is the backend's, ``library`` says whether it has products of its own, ``precisions`` in which ones.
+    ``name`` is the backend's, ``library`` says whether it has products of its own.
     """
 
     name: str
     library: bool
-    precisions: tuple[str, ...]
 
     def allocate(self, type_: Type) -> Any:
         """A zeroed array at a boundary of ALIGNED bytes; raises BackendError where there is no room for it."""

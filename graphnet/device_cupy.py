@@ -80,7 +80,6 @@ class CupyDevice:
     """One GPU; see ``graphnet.device.Device``."""
 
     name = "cuda"
-    precisions = ("float32", "tf32", "bf16")
 
     def __init__(self, cupy: Any) -> None:
         self._cupy = cupy

@@ -31,7 +31,6 @@ class EmulatedDevice:
     """
 
     name = "emulated"
-    precisions = ("float32", "tf32", "bf16")
 
     def __init__(
         self,

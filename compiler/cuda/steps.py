@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from graphnet.compiler.schedule import HOMES, Leaf, Many
+from graphnet.compiler.schedule import Leaf, Many
 from graphnet.compiler.text.hazards import FAILED, Access, Piece, access, accesses
 from graphnet.compiler.text.memory import Memory, Operand
 from graphnet.compiler.text.programs import (
@@ -108,6 +108,7 @@ class Steps:
         number: int,
     ) -> Function:
         parameters, arguments = self._signature(step, phase.body, operands)
+        found = accesses(self._memory, step, named=_named(step, phase, operands))
         load: str = ""
         loading: tuple[str, ...] = ()
         if phase.load:
@@ -124,9 +125,9 @@ class Steps:
             loading,
             self._loaded(step, phase),
             phase.helpers,
-            Piece((*accesses(self._memory, step), *([failing(number)] if phase.fails else [])), True),
+            Piece((*found, *([failing(number)] if phase.fails else [])), True),
             phase.fails,
-            any(self._memory.storage(a).kind in HOMES for a in step.outputs),
+            any(a.write and a.space >= 0 and self._memory.is_home(a.space) for a in found),
             number,
         )
 
@@ -157,6 +158,14 @@ class Steps:
     def _loaded(self, step: Leaf | Many, phase: Phase) -> tuple[Access, ...]:
         found = (access(self._memory, step.inputs[i], False, None, 1) for i in phase.loaded)
         return tuple(a for a in found if a is not None)
+
+
+def _named(step: Leaf | Many, phase: Phase, operands: Sequence[Operand]) -> tuple[bool, ...]:
+    """Which of a step's arrays, and whether its scratch, a phase touches: those that its text names."""
+    if isinstance(step, Many):  # whose members' arrays have no names of their own
+        return ()
+    text = f"{phase.body}\n{phase.load}"
+    return *(uses(text, o.view.name.strip("()")) for o in operands), uses(text, "scratch")
 
 
 def _text(name: str, parameters: Sequence[str], head: Sequence[str], body: str, comment: Sequence[str]) -> str:

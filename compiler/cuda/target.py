@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from graphnet.compiler.cuda.products import is_large
+from graphnet.compiler.epilogues import CONVOLUTIONS
 from graphnet.compiler.schedule import REDUCTIONS, Array, Kernel, Rows
 from graphnet.compiler.target import Target
 from graphnet.compiler.text.programs import rows_program
@@ -14,6 +15,9 @@ from graphnet.kernels.cuda import gemm_packed, reduction
 from graphnet.kernels.cuda.rows import fits
 from graphnet.kernels.cuda.table import PRODUCTS, SCRATCH
 from graphnet.kernels.text.view import View
+
+RESTING = 32 << 20
+"""Bytes of the largest temporaries that rest: two of LeNet's launches less, for a fifth more memory."""
 
 BLOCKS = 2
 """Blocks of inputs: one is filled from the host while the device reads the other."""
@@ -34,7 +38,7 @@ def cuda_target(library: bool = False, precision: str = "float32") -> Target:
         lambda op, position, array: False,
         compiled=True,
         waits=True,
-        epilogues=("matmul", "conv2d"),
+        epilogues=("matmul", *CONVOLUTIONS),
         reductions=REDUCTIONS,
         reduced_scratch=_reduced_scratch,
         rows=_fits,
@@ -42,6 +46,7 @@ def cuda_target(library: bool = False, precision: str = "float32") -> Target:
         library=large,
         tensor=tensor,
         blocks=BLOCKS,
+        resting=RESTING,
         identity=f"cuda {library} {precision}",
     )
 

@@ -166,16 +166,23 @@ def access(memory: Memory, array: Array, write: bool, axis: int | None, units: i
 
 
 def accesses(
-    memory: Memory, step: Leaf | Many, axes: Sequence[int | None] = (), units: int = 1, scratch: Tag = None
+    memory: Memory,
+    step: Leaf | Many,
+    axes: Sequence[int | None] = (),
+    units: int = 1,
+    scratch: Tag = None,
+    named: Sequence[bool] = (),
 ) -> tuple[Access, ...]:
     """What a phase of a step touches: outs and ins, in whose ``axes`` its units lie, and scratch, by its tag.
 
-    Constants are left out, as nothing writes them.
+    ``named``, if given, says which outs, then ins, then whether scratch are touched at all. Constants are left out, as
+    nothing writes them.
     """
     arrays = [*((a, True) for a in step.outputs), *((a, False) for a in step.inputs)]
-    ways = zip(arrays, axes or (None,) * len(arrays), strict=True)
-    found = [access(memory, a, write, axis, units) for (a, write), axis in ways]
-    if step.scratch is not None and (own := access(memory, step.scratch, True, None, 1)):
+    named = named or (True,) * (len(arrays) + 1)
+    ways = zip(arrays, axes or (None,) * len(arrays), named[:-1], strict=True)
+    found = [access(memory, a, write, axis, units) for (a, write), axis, touched in ways if touched]
+    if step.scratch is not None and named[-1] and (own := access(memory, step.scratch, True, None, 1)):
         found.append(replace(own, tag=scratch))
     return tuple(a for a in found if a and (a.write or a.space < 0 or not memory.is_constant(a.space)))
 

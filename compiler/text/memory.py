@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from graphnet.compiler.ir import ITEMSIZE
 from graphnet.compiler.printers.text import clean, count
-from graphnet.compiler.schedule import Array, Branch, Loop, Plan, Step, Storage, flat
+from graphnet.compiler.schedule import HOMES, Array, Branch, Loop, Plan, Step, Storage, flat
 from graphnet.kernels.text.view import CTYPES, View
 
 INLINE_BYTES = 4096
@@ -74,6 +74,10 @@ class Memory:
 
     def is_constant(self, storage: int) -> bool:
         return self._storages[storage].kind == "constant"
+
+    def is_home(self, storage: int) -> bool:
+        """Whether it outlives a run: a parameter, a state, a slot."""
+        return self._storages[storage].kind in HOMES
 
     def index(self, array: Array) -> int | None:
         """The array's entry in the table, None for one in the arena or the file."""

@@ -78,8 +78,11 @@ def conv2d_input_scratch(outs: Sequence[View], ins: Sequence[View], attrs: Attrs
 
 
 def conv2d_input(outs: Sequence[View], ins: Sequence[View], attrs: Attrs, job: Job) -> list[Phase]:
-    """Adjoint of `conv2d` in x: out (N, C, H, W) from g (N, O, oh, ow) and w; attrs are those of conv2d."""
-    return phases(Adjoint.of(conv_of(outs[0], ins[1], ins[0], attrs)).product(), job)
+    """Adjoint of `conv2d` in x: out (N, C, H, W) from g (N, O, oh, ow) and w; attrs are those of conv2d.
+
+    An epilogue gets (n, c, pixel).
+    """
+    return phases(Adjoint.of(conv_of(outs[0], ins[1], ins[0], attrs)).product(job.epilogue), job)
 
 
 # -- gradient of the weights
@@ -87,15 +90,18 @@ def conv2d_input(outs: Sequence[View], ins: Sequence[View], attrs: Attrs, job: J
 
 def conv2d_weight_scratch(outs: Sequence[View], ins: Sequence[View], attrs: Attrs, tensor: bool = False) -> int:
     """Bytes for the sums of all parts of the images."""
-    return sums_bytes(_weight(conv_of(ins[0], outs[0], ins[1], attrs)), tensor)
+    return sums_bytes(_weight(conv_of(ins[0], outs[0], ins[1], attrs), Job()), tensor)
 
 
 def conv2d_weight(outs: Sequence[View], ins: Sequence[View], attrs: Attrs, job: Job) -> list[Phase]:
-    """Adjoint of `conv2d` in w: out (O, C / groups, kh, kw) from x (N, C, H, W) and g; attrs are those of conv2d."""
-    return phases(_weight(conv_of(ins[0], outs[0], ins[1], attrs)), job)
+    """Adjoint of `conv2d` in w: out (O, C / groups, kh, kw) from x (N, C, H, W) and g; attrs are those of conv2d.
+
+    An epilogue gets (o, c, element of the kernel).
+    """
+    return phases(_weight(conv_of(ins[0], outs[0], ins[1], attrs), job), job)
 
 
-def _weight(conv: Conv) -> Product:
+def _weight(conv: Conv, job: Job) -> Product:
     x, w, g, wide = conv.x, conv.w, conv.y, 16 // ITEMSIZE[conv.x.dtype]
     dense = in_order(g, slice(2, None))
 
@@ -106,7 +112,11 @@ def _weight(conv: Conv) -> Product:
 
     def store(i: str, j: str, value: str) -> str:
         o = add(conv.group(conv.outputs), i)
-        return f"{w.at(o, *split(j, conv.rows.kernel, conv.columns.kernel))} = {value};"
+        if job.epilogue is None:
+            return f"{w.at(o, *split(j, conv.rows.kernel, conv.columns.kernel))} = {value};"
+        finish = job.epilogue(("o", "q", "p"), value)
+        places = {"o": o, "q": f"{j} / {conv.kernel}", "p": f"{j} % {conv.kernel}"}
+        return "\n".join([*declared(conv.reach, places, [finish]), finish])
 
     signal = Operand(
         g.name,

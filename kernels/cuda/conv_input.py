@@ -15,9 +15,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from graphnet.kernels.cuda.conv_parts import Axis, Conv, add, split
-from graphnet.kernels.cuda.gemm_load import Operand, picked, times
+from graphnet.kernels.cuda.gemm_load import Operand, block, declared, picked, times
 from graphnet.kernels.cuda.gemm_span import Span
 from graphnet.kernels.cuda.gemm_tile import Product
+from graphnet.kernels.text.view import Epilogue
 
 SKIPPED = 0.1
 """Share of all terms that must be skipped, in tiles of USUAL columns, for rows to be outermost."""
@@ -131,18 +132,24 @@ class Adjoint:
         place = add(times(o, g.strides[1]), *(times(f"({p})", s) for p, s in zip(places, g.strides[2:], strict=True)))
         return place, *places
 
-    def store(self, i: str, j: str, value: str) -> str:
-        """Puts a pixel's value where it belongs, if the image has one there."""
+    def store(self, i: str, j: str, value: str, epilogue: Epilogue | None) -> str:
+        """Puts a pixel's value where it belongs, or hands it on, if the image has one there."""
         conv, (n, pixels), (group, *residues) = self.conv, self.pixel(j), self.place
         axes = (conv.rows, conv.columns)
         h, v = (add(times(p, a.stride), r) for p, a, r in zip(pixels, axes, residues, strict=True))
-        place = conv.x.at(n, add(times(group, conv.channels), i), "h", "v")
+        channel = add(times(group, conv.channels), i)
         guards = [f"{name} < {a.image}" for name, a in zip(("h", "v"), axes, strict=True) if a.image % a.stride]
         lines = [f"const {conv.reach} h = {h}, v = {v};"]
-        return "\n".join([*lines, f"if ({' && '.join(guards)})" if guards else "", f"{place} = {value};"])
+        if epilogue is None:
+            finish = [f"{conv.x.at(n, channel, 'h', 'v')} = {value};"]
+        else:
+            text = epilogue(("n", "o", "p"), value)
+            places = {"n": n, "o": channel, "p": f"h * {conv.columns.image} + v"}
+            finish = [*declared(conv.reach, places, [text]), *text.splitlines()]
+        return "\n".join([*lines, *(block(f"if ({' && '.join(guards)})", finish) if guards else finish)])
 
-    def product(self) -> Product:
-        """Channels of the image by pixels."""
+    def product(self, epilogue: Epilogue | None = None) -> Product:
+        """Channels of the image by pixels; an ``epilogue`` gets image, channel and pixel of each."""
         conv, group, w = self.conv, self.place[0], self.conv.w
         rows, columns = conv.rows, conv.columns
         weights = Operand(
@@ -167,7 +174,7 @@ class Adjoint:
             k,
             weights,
             signal,
-            self.store,
+            lambda i, j, value: self.store(i, j, value, epilogue),
             self.entries,
             reach=conv.reach,
             span=self.span,

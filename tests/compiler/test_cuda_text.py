@@ -10,6 +10,9 @@ import pytest
 
 import graphnet as gn
 from graphnet.compiler.cuda import Gemm, Options, cuda_target, emit
+from graphnet.compiler.cuda.file import _File
+from graphnet.compiler.cuda.kernels import functions_in
+from graphnet.compiler.schedule import Kernel
 
 
 @gn.model
@@ -29,7 +32,13 @@ def wide(x):
     return gn.layers.dense(gn.relu(gn.layers.dense(x, 1024)), 1024)
 
 
+@gn.model
+def deep(x):
+    return gn.layers.dense(x, 4, bias=False)
+
+
 MODELS = {
+    "deep": (deep, gn.spec((20_000, 3)), gn.optim.SGD(lr=0.1)),
     "images": (images, gn.spec((8, 1, 8, 8)), gn.optim.SGD(lr=0.1)),
     "letters": (letters, gn.spec((32, 5), "int32"), gn.optim.Adam(lr=0.1, clip_norm=1.0)),
     "wide": (wide, gn.spec((512, 1024)), gn.optim.SGD(lr=0.1)),
@@ -41,6 +50,12 @@ def plan_of(name, target):
     net = gn.compile(model, spec, loss=gn.losses.softmax_cross_entropy, optimizer=optimizer, backend="numpy")
     _, plan, _ = net._compiled("step", net.input_types, net.target_type, SimpleNamespace(target=target))
     return plan
+
+
+def functions_of(name):
+    """The functions of the training step."""
+    file = _File(plan_of(name, cuda_target()), cuda_target(), Options())
+    return functions_in([node for part in file._parts for node in part])
 
 
 def emitted(name, options=None, **target):
@@ -131,6 +146,29 @@ def test_together_is_one_launch():
     for name in ("images", "letters"):
         (launch,) = emitted(name, Options(together=True)).parts[""]
         assert launch.cooperative
+
+
+def test_gradients_of_convolutions_take_along_what_is_done_with_them():
+    """An optimiser's step, and the mask of the layer below."""
+
+    @gn.model
+    def two(x):
+        x = gn.relu(gn.layers.conv2d(x, 3, kernel=3))
+        return gn.layers.dense(gn.flatten(gn.layers.conv2d(x, 2, kernel=3)), 4)
+
+    spec, loss = gn.spec((8, 1, 8, 8)), gn.losses.softmax_cross_entropy
+    net = gn.compile(two, spec, loss=loss, optimizer=gn.optim.SGD(lr=0.1), backend="numpy")
+    _, plan, _ = net._compiled("step", net.input_types, net.target_type, SimpleNamespace(target=cuda_target()))
+    taken = [s.op for s in plan.steps if isinstance(s, Kernel) and s.epilogue is not None and "conv2d" in s.op]
+    assert sorted(taken) == ["conv2d", "conv2d", "conv2d_input", "conv2d_weight", "conv2d_weight"]
+
+
+def test_a_phase_waits_only_for_what_it_touches_itself():
+    """The sums of parts of a gradient do not touch the parameter that the sum of these sums updates."""
+    first, second = (f for f in functions_of("deep") if f.step == 12)
+    assert not any(a.space >= 0 and a.write for a in first.piece.accesses)
+    assert any(a.space >= 0 and a.write for a in second.piece.accesses)
+    assert (first.writes_home, second.writes_home) == (False, True)
 
 
 def test_large_products_go_to_the_library_where_there_is_one():

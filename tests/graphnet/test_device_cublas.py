@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from graphnet import device_cupy
+from graphnet.backend import PRECISIONS
 from graphnet.compiler.ir import Type
 from graphnet.device import Operand, Product
 
@@ -103,6 +104,6 @@ def test_the_precision_asked_for_reaches_cublas(cublas):
     device = device_cupy.gpu()
     block = device.address(device.allocate(Type((4, 4), "float32")))
     operand = Operand(block, 4, False, 0)
-    work = [Product(2, 2, 2, 1, "float32", p, operand, operand, operand) for p in device.precisions]
+    work = [Product(2, 2, 2, 1, "float32", p, operand, operand, operand) for p in PRECISIONS]
     device.capture(work)
     assert cublas.log == [68, 77, 75]

@@ -1,4 +1,4 @@
-/* images:training: 14 steps, 5 kernels, arena 5,632 B
+/* images:training: 13 steps, 4 kernels, arena 5,760 B
  * Written by graphnet. Positions, buffers and formulas are those of the schedule. */
 #if defined(GN_EMULATED)
 #include "emulated.h"
@@ -186,7 +186,7 @@ static __device__ const float c16[1] = {0.0f};
 static __device__ const float c17[1] = {-0.125f};
 static __device__ const float c25[1] = {8.0f};
 static __device__ const float c28[1] = {0.125f};
-/*    0 conv2d (8,3,36) float32  at test_cuda_text.py:17 images/conv2d_1
+/*    0 conv2d (8,3,36) float32  at test_cuda_text.py:20 images/conv2d_1
  *        out0 [arena+0x0 3,456 B]
  *        <- in0 [input x] (8,1,8,8)
  *        <- in1 [param images/conv2d_1/w] (3,1,3,3)
@@ -325,7 +325,7 @@ GN_INLINE void s0(const struct net &net, const int unit, char *const gn_shared,
     }
 }
 
-/*    2 max_pool kernel=>(2,2) stride=>(2,2) (8,3,3,3) uint8, (8,3,3,3) float32  at test_cuda_text.py:17 images
+/*    2 max_pool kernel=>(2,2) stride=>(2,2) (8,3,3,3) uint8, (8,3,3,3) float32  at test_cuda_text.py:20 images
  *        [arena+0x1480 216 B], [arena+0xd80 864 B] <- [arena+0x0 3,456 B] (8,3,6,6)
  * a window a thread */
 GN_INLINE void s2(const struct net &net, const int unit, uint8_t *restrict out0,
@@ -353,8 +353,8 @@ GN_INLINE void s2(const struct net &net, const int unit, uint8_t *restrict out0,
     }
 }
 
-/*    4 matmul (8,4) float32  at test_cuda_text.py:18 images/dense_1
- *        out0 [arena+0x0 128 B]
+/*    4 matmul (8,4) float32  at test_cuda_text.py:21 images/dense_1
+ *        out0 [arena+0x1580 128 B]
  *        <- in0 [arena+0xd80 864 B] (8,27)
  *        <- in1 [param images/dense_1/w] (27,4)
  *        <- in2 [param images/dense_1/b] (8,4) strides (0,1)
@@ -475,8 +475,8 @@ GN_INLINE void s4(const struct net &net, const int unit, char *const gn_shared,
     }
 }
 
-/*    7 bounded size=>4 wrap=>False (8,) int32  at test_cuda_text.py:41 softmax_cross_entropy
- *        [arena+0x80 32 B] <- [input target] (8,) */
+/*    7 bounded size=>4 wrap=>False (8,) int32  at test_cuda_text.py:44 softmax_cross_entropy
+ *        [arena+0x0 32 B] <- [input target] (8,) */
 GN_INLINE void s7(const struct net &net, const int unit, int32_t *restrict out0,
     const int32_t * in0)
 {
@@ -504,11 +504,11 @@ GN_INLINE void s7(const struct net &net, const int unit, int32_t *restrict out0,
     }
 }
 
-/*    8 rows of 4: (8,1) float32, (8,4) float32  at test_cuda_text.py:41 softmax_cross_entropy
- *        out0 [arena+0xc0 32 B]
- *        out1 [arena+0x0 128 B]
- *        <- in0 [arena+0x0 128 B] (8,4)
- *        <- in1 [arena+0x80 32 B] (8,1)
+/*    8 rows of 4: (8,1) float32, (8,4) float32  at test_cuda_text.py:44 softmax_cross_entropy
+ *        out0 [arena+0x40 32 B]
+ *        out1 [arena+0x1580 128 B]
+ *        <- in0 [arena+0x1580 128 B] (8,4)
+ *        <- in1 [arena+0x0 32 B] (8,1)
  *        <- in2 [constant] (1,4)
  *        t0 = in0 - max(in0)
  *        t1 = exp(t0)
@@ -590,8 +590,8 @@ GN_INLINE void s8(const struct net &net, const int unit, float *restrict out0,
     }
 }
 
-/*   12 sum axes=>(0,) () float32  at test_cuda_text.py:41 softmax_cross_entropy
- *        out0 [arena+0x1580 4 B] <- in0 [arena+0xc0 32 B] (8,)
+/*   12 sum axes=>(0,) () float32  at test_cuda_text.py:44 softmax_cross_entropy
+ *        out0 [arena+0x1600 4 B] <- in0 [arena+0x40 32 B] (8,)
  *        out0 = sum / 8
  * 8 threads a line */
 GN_INLINE void s12(const struct net &net, const int unit, float *restrict out0, const float * in0)
@@ -616,8 +616,8 @@ GN_INLINE void s12(const struct net &net, const int unit, float *restrict out0, 
     }
 }
 
-/*   14 cast () float32  at test_cuda_text.py:18 optimizer/images/dense_1
- *        [arena+0x15c0 4 B] <- [hyper optimizer/lr] () */
+/*   14 cast () float32  at test_cuda_text.py:21 optimizer/images/dense_1
+ *        [arena+0x1640 4 B] <- [hyper optimizer/lr] () */
 GN_INLINE void s14(const struct net &net, const int unit, float *restrict out0, const double * in0)
 {
     const double x0 = in0[0];
@@ -628,10 +628,10 @@ GN_INLINE void s14(const struct net &net, const int unit, float *restrict out0, 
     }
 }
 
-/*   17 sum axes=>(0,) (4,) float32  at test_cuda_text.py:18 images/dense_1
+/*   17 sum axes=>(0,) (4,) float32  at test_cuda_text.py:21 images/dense_1
  *        out0 [param images/dense_1/b]
- *        <- in0 [arena+0x0 128 B] (8,4)
- *        <- in1 [arena+0x15c0 4 B] (4,) strides (0,)
+ *        <- in0 [arena+0x1580 128 B] (8,4)
+ *        <- in1 [arena+0x1640 4 B] (4,) strides (0,)
  *        <- in2 [param images/dense_1/b] (4,)
  *        out0 = in2 - in1 * sum
  * 8 threads a line */
@@ -662,9 +662,9 @@ GN_INLINE void s17(const struct net &net, const int unit, char *const gn_shared,
     }
 }
 
-/*   20 matmul (8,27) float32  at test_cuda_text.py:18 images/dense_1
+/*   20 matmul (8,27) float32  at test_cuda_text.py:21 images/dense_1
  *        out0 [arena+0x1100 864 B]
- *        <- in0 [arena+0x0 128 B] (8,4)
+ *        <- in0 [arena+0x1580 128 B] (8,4)
  *        <- in1 [param images/dense_1/w] (4,27) strides (1,4)
  *        <- in2 [arena+0xd80 864 B] (8,27)
  *        out0 = where(in2 > 0, matmul, 0)
@@ -799,11 +799,11 @@ GN_INLINE void s20(const struct net &net, const int unit, char *const gn_shared,
     }
 }
 
-/*   21 matmul (27,4) float32  at test_cuda_text.py:18 images/dense_1
+/*   21 matmul (27,4) float32  at test_cuda_text.py:21 images/dense_1
  *        out0 [param images/dense_1/w]
  *        <- in0 [arena+0xd80 864 B] (27,8) strides (1,27)
- *        <- in1 [arena+0x0 128 B] (8,4)
- *        <- in2 [arena+0x15c0 4 B] (27,4) strides (0,0)
+ *        <- in1 [arena+0x1580 128 B] (8,4)
+ *        <- in2 [arena+0x1640 4 B] (27,4) strides (0,0)
  *        <- in3 [param images/dense_1/w] (27,4)
  *        out0 = in3 - in2 * matmul
  * tiles of 16 x 4 by 8, 4 ways */
@@ -926,10 +926,10 @@ GN_INLINE void s21(const struct net &net, const int unit, char *const gn_shared,
     }
 }
 
-/*   23 sum axes=>(0,2,3) (3,) float32  at test_cuda_text.py:17 images/conv2d_1
+/*   23 sum axes=>(0,2,3) (3,) float32  at test_cuda_text.py:20 images/conv2d_1
  *        out0 [param images/conv2d_1/b]
  *        <- in0 [arena+0x1100 864 B] (8,3,3,3)
- *        <- in1 [arena+0x15c0 4 B] (3,) strides (0,)
+ *        <- in1 [arena+0x1640 4 B] (3,) strides (0,)
  *        <- in2 [param images/conv2d_1/b] (3,)
  *        out0 = in2 - in1 * sum
  * 64 threads a line */
@@ -963,7 +963,7 @@ GN_INLINE void s23(const struct net &net, const int unit, char *const gn_shared,
     }
 }
 
-/*   25 pool_scatter kernel=>(2,2) stride=>(2,2) (8,3,6,6) float32  at test_cuda_text.py:17 images
+/*   25 pool_scatter kernel=>(2,2) stride=>(2,2) (8,3,6,6) float32  at test_cuda_text.py:20 images
  *        [arena+0x0 3,456 B] <- [arena+0x1100 864 B] (8,3,3,3), [arena+0x1480 216 B] (8,3,3,3)
  * an element a thread */
 GN_INLINE void s25(const struct net &net, const int unit, float *restrict out0, const float * in0,
@@ -985,11 +985,16 @@ GN_INLINE void s25(const struct net &net, const int unit, float *restrict out0, 
     }
 }
 
-/*   26 conv2d_weight (3,1,3,3) float32  at test_cuda_text.py:17 images/conv2d_1
- *        [arena+0xd80 108 B] <- [input x] (8,1,8,8), [arena+0x0 3,456 B] (8,3,6,6)
+/*   26 conv2d_weight shape=>(3,1,3,3) (3,1,9) float32  at test_cuda_text.py:20 images/conv2d_1
+ *        out0 [param images/conv2d_1/w]
+ *        <- in0 [input x] (8,1,8,8)
+ *        <- in1 [arena+0x0 3,456 B] (8,3,6,6)
+ *        <- in2 [arena+0x1640 4 B] (3,1,9) strides (0,0,0)
+ *        <- in3 [param images/conv2d_1/w] (3,1,9)
+ *        out0 = in3 - in2 * conv2d_weight
  * tiles of 4 x 4 by 256, 16 ways */
 GN_INLINE void s26(const struct net &net, const int unit, char *const gn_shared,
-    float *restrict out0, const float * in0, const float * in1)
+    float *restrict out0, const float * in0, const float * in1, const float * in2)
 {
     const int tid = threadIdx.x;
     const int top = 0, start = unit * 4;
@@ -1185,29 +1190,15 @@ GN_INLINE void s26(const struct net &net, const int unit, char *const gn_shared,
                 for (int g = 1; g < 16; ++g) {
                     value += sums[g * 16 + r * 4 + c];
                 }
-                out0[(i) * 9L + ((j / 9)) * 9L + ((j / 3 % 3)) * 3L + ((j % 3))] = value;
+                const int o = i, p = j % 9;
+                {
+                    const float x0 = in2[0];
+                    const float x2 = out0[9 * o + p];
+                    const float t0 = x0 * value;
+                    out0[9 * o + p] = x2 - t0;
+                }
             }
         }
-    }
-}
-
-/*   27 fused (3,1,3,3) float32  at test_cuda_text.py:17 optimizer/images/conv2d_1
- *        out0 [param images/conv2d_1/w]
- *        <- in0 [arena+0x15c0 4 B] ()
- *        <- in1 [arena+0xd80 108 B] (3,1,3,3)
- *        <- in2 [param images/conv2d_1/w] (3,1,3,3)
- *        out0 = in2 - in0 * in1
- * 27 */
-GN_INLINE void s27(const struct net &net, const int unit, float *restrict out0, const float * in0,
-    const float * in1)
-{
-    const float x0 = in0[0];
-    const int e = unit * 256 + (int)threadIdx.x;
-    if (e < 27) {
-        const float x1 = in1[e];
-        const float x2 = out0[e];
-        const float t0 = x0 * x1;
-        out0[e] = x2 - t0;
     }
 }
 
@@ -1216,7 +1207,7 @@ GN_INLINE void s_end(const struct net &net, const int unit)
 {
     char *const A = net.A;
     if (threadIdx.x == 0 && unit == 0) {
-        ((double *)(net.note + 8))[net.note[4] % 1024] = (double)*(const float *)(A + 0x1580);
+        ((double *)(net.note + 8))[net.note[4] % 1024] = (double)*(const float *)(A + 0x1600);
         ++net.note[4];
     }
 }
@@ -1232,7 +1223,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) step_0_8(const __grid_cons
                 (const float *)(H[2]));
         }
         else {
-            s14(net, unit - 18, (float *)(A + 0x15c0), (const double *)(H[6]));
+            s14(net, unit - 18, (float *)(A + 0x1640), (const double *)(H[6]));
         }
         if (unit + gridDim.x < 19)
             __syncthreads();
@@ -1240,12 +1231,12 @@ extern "C" __global__ void __launch_bounds__(THREADS) step_0_8(const __grid_cons
     if (gn_last(net.barrier)) {
         s2(net, 0, (uint8_t *)(A + 0x1480), (float *)(A + 0xd80), (const float *)(A + 0x0));
         __syncthreads();
-        s4(net, 0, gn_shared, (float *)(A + 0x0), (const float *)(A + 0xd80), (const float *)(H[3]),
+        s4(net, 0, gn_shared, (float *)(A + 0x1580), (const float *)(A + 0xd80), (const float *)(H[3]),
             (const float *)(H[4]));
         __syncthreads();
-        s7(net, 0, (int32_t *)(A + 0x80), (const int32_t *)(H[5]));
+        s7(net, 0, (int32_t *)(A + 0x0), (const int32_t *)(H[5]));
         __syncthreads();
-        s8(net, 0, (float *)(A + 0xc0), (float *)(A + 0x0), (const int32_t *)(A + 0x80));
+        s8(net, 0, (float *)(A + 0x40), (float *)(A + 0x1580), (const int32_t *)(A + 0x0));
     }
 }
 
@@ -1256,16 +1247,16 @@ extern "C" __global__ void __launch_bounds__(THREADS) step_12_17_20(const __grid
     GN_SHARED(1024);
     for (int unit = blockIdx.x; unit < 4; unit += gridDim.x) {
         if (unit < 1) {
-            s12(net, unit, (float *)(A + 0x1580), (const float *)(A + 0xc0));
+            s12(net, unit, (float *)(A + 0x1600), (const float *)(A + 0x40));
         }
         else if (unit < 2) {
             if (!gn_failed(net)) {
-                s17(net, unit - 1, gn_shared, (float *)(H[4]), (const float *)(A + 0x0),
-                    (const float *)(A + 0x15c0));
+                s17(net, unit - 1, gn_shared, (float *)(H[4]), (const float *)(A + 0x1580),
+                    (const float *)(A + 0x1640));
             }
         }
         else {
-            s20(net, unit - 2, gn_shared, (float *)(A + 0x1100), (const float *)(A + 0x0),
+            s20(net, unit - 2, gn_shared, (float *)(A + 0x1100), (const float *)(A + 0x1580),
                 (const float *)(H[3]), (const float *)(A + 0xd80));
         }
         if (unit + gridDim.x < 4)
@@ -1273,53 +1264,46 @@ extern "C" __global__ void __launch_bounds__(THREADS) step_12_17_20(const __grid
     }
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) step_21_23__end(const __grid_constant__ struct net net)
+extern "C" __global__ void __launch_bounds__(THREADS) step_21_23_25__end(const __grid_constant__ struct net net)
 {
     char *const A = net.A;
     char *const *const H = net.H;
     GN_SHARED(1024);
-    for (int unit = blockIdx.x; unit < 4; unit += gridDim.x) {
+    for (int unit = blockIdx.x; unit < 8; unit += gridDim.x) {
         if (unit < 2) {
             if (!gn_failed(net)) {
-                s21(net, unit, gn_shared, (float *)(H[3]), (const float *)(A + 0xd80), (const float *)(A + 0x0),
-                    (const float *)(A + 0x15c0));
+                s21(net, unit, gn_shared, (float *)(H[3]), (const float *)(A + 0xd80), (const float *)(A + 0x1580),
+                    (const float *)(A + 0x1640));
             }
         }
         else if (unit < 3) {
             if (!gn_failed(net)) {
                 s23(net, unit - 2, gn_shared, (float *)(H[2]), (const float *)(A + 0x1100),
-                    (const float *)(A + 0x15c0));
+                    (const float *)(A + 0x1640));
             }
         }
-        else {
-            s_end(net, unit - 3);
+        else if (unit < 7) {
+            s25(net, unit - 3, (float *)(A + 0x0), (const float *)(A + 0x1100), (const uint8_t *)(A + 0x1480));
         }
-        if (unit + gridDim.x < 4)
+        else {
+            s_end(net, unit - 7);
+        }
+        if (unit + gridDim.x < 8)
             __syncthreads();
     }
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) step_25(const __grid_constant__ struct net net)
-{
-    char *const A = net.A;
-    for (int unit = blockIdx.x; unit < 4; unit += gridDim.x) {
-        s25(net, unit, (float *)(A + 0x0), (const float *)(A + 0x1100), (const uint8_t *)(A + 0x1480));
-    }
-}
-
-extern "C" __global__ void __launch_bounds__(THREADS) step_26_27(const __grid_constant__ struct net net)
+extern "C" __global__ void __launch_bounds__(THREADS) step_26(const __grid_constant__ struct net net)
 {
     char *const A = net.A;
     char *const *const H = net.H;
     GN_SHARED(20480);
     for (int unit = blockIdx.x; unit < 3; unit += gridDim.x) {
-        s26(net, unit, gn_shared, (float *)(A + 0xd80), (const float *)(H[0]), (const float *)(A + 0x0));
+        if (!gn_failed(net)) {
+            s26(net, unit, gn_shared, (float *)(H[1]), (const float *)(H[0]), (const float *)(A + 0x0),
+                (const float *)(A + 0x1640));
+        }
         if (unit + gridDim.x < 3)
             __syncthreads();
-    }
-    if (gn_last(net.barrier)) {
-        if (!gn_failed(net)) {
-            s27(net, 0, (float *)(H[1]), (const float *)(A + 0x15c0), (const float *)(A + 0xd80));
-        }
     }
 }

@@ -1,4 +1,4 @@
-/* letters:training: 41 steps, 11 kernels, arena 140,160 B
+/* letters:training: 41 steps, 11 kernels, arena 144,640 B
  * Written by graphnet. Positions, buffers and formulas are those of the schedule. */
 #if defined(GN_EMULATED)
 #include "emulated.h"
@@ -321,8 +321,8 @@ GN_INLINE void s33_2_load(const struct net &net, const int unit, char *const gn_
         gn_put<4>(&panel[e], &from[e]);
 }
 
-/*    0 matmul (7,64) float32  at test_cuda_text.py:24 letters/lstm_1
- *        out0 [arena+0xa000 1,792 B]
+/*    0 matmul (7,64) float32  at test_cuda_text.py:27 letters/lstm_1
+ *        out0 [arena+0x10000 1,792 B]
  *        <- in0 [param letters/embedding_1/w] (7,16)
  *        <- in1 [param letters/lstm_1/wx] (16,64)
  *        <- in2 [param letters/lstm_1/b] (7,64) strides (0,1)
@@ -449,8 +449,8 @@ GN_INLINE void s0(const struct net &net, const int unit, char *const gn_shared,
     }
 }
 
-/*    2 take (5,32,64) float32  at test_cuda_text.py:24 letters/lstm_1
- *        [arena+0x0 40,960 B] <- [arena+0xa000 1,792 B] (7,64), [input ids] (5,32) strides (1,5)
+/*    2 take (5,32,64) float32  at test_cuda_text.py:27 letters/lstm_1
+ *        [arena+0x0 40,960 B] <- [arena+0x10000 1,792 B] (7,64), [input ids] (5,32) strides (1,5)
  * element by element */
 GN_INLINE void s2(const struct net &net, const int unit, float *restrict out0, const float * in0,
     const int32_t * in1)
@@ -477,7 +477,7 @@ GN_INLINE void s2(const struct net &net, const int unit, float *restrict out0, c
     }
 }
 
-/*    3 copy (32,16) float32  at test_cuda_text.py:24 letters/lstm_1
+/*    3 copy (32,16) float32  at test_cuda_text.py:27 letters/lstm_1
  *        [arena+0xa000 2,048 B] <- [state letters/lstm_1/h] (32,16)
  * 512 */
 GN_INLINE void s3(const struct net &net, const int unit, float *restrict out0, const float * in0)
@@ -487,7 +487,7 @@ GN_INLINE void s3(const struct net &net, const int unit, float *restrict out0, c
     out0[e] = x0;
 }
 
-/*    4 copy (32,16) float32  at test_cuda_text.py:24 letters/lstm_1
+/*    4 copy (32,16) float32  at test_cuda_text.py:27 letters/lstm_1
  *        [arena+0xd000 2,048 B] <- [state letters/lstm_1/c] (32,16)
  * 512 */
 GN_INLINE void s4(const struct net &net, const int unit, float *restrict out0, const float * in0)
@@ -497,7 +497,7 @@ GN_INLINE void s4(const struct net &net, const int unit, float *restrict out0, c
     out0[e] = x0;
 }
 
-/*    5 pack groups=>4 width=>4 (4096,) uint8  at test_cuda_text.py:24 letters/lstm_1
+/*    5 pack groups=>4 width=>4 (4096,) uint8  at test_cuda_text.py:27 letters/lstm_1
  *        [arena+0x1c800 4,096 B] <- [param letters/lstm_1/wh] (16,64)
  * panels of 4, 1 columns of each of 4 groups */
 GN_INLINE void s5(const struct net &net, const int unit, uint8_t *restrict out0, const float * in0)
@@ -510,7 +510,7 @@ GN_INLINE void s5(const struct net &net, const int unit, uint8_t *restrict out0,
     }
 }
 
-/*    5 matmul_packed groups=>4 width=>4 7 x (32,16) float32  at test_cuda_text.py:24 letters/lstm_1
+/*    5 matmul_packed groups=>4 width=>4 7 x (32,16) float32  at test_cuda_text.py:27 letters/lstm_1
  *        out0 [arena+0x10000+2048*k0 2,048 B]
  *        out1 [arena+0x1a000+2048*k0 2,048 B]
  *        out2 [arena+0x15000+2048*k0 2,048 B]
@@ -661,8 +661,8 @@ GN_INLINE void s5_2(const struct net &net, const int unit, char *const gn_shared
     }
 }
 
-/*    8 matmul (32,5,7) float32  at test_cuda_text.py:24 letters/dense_1
- *        [arena+0x2800 4,480 B]
+/*    8 matmul (32,5,7) float32  at test_cuda_text.py:27 letters/dense_1
+ *        [arena+0x1f000 4,480 B]
  *        <- [arena+0xa800 10,240 B] (32,5,16) strides (16,512,1)
  *        <- [param letters/dense_1/w] (16,7)
  * tiles of 8 x 8 by 16, 4 ways */
@@ -790,7 +790,7 @@ GN_INLINE void s8(const struct net &net, const int unit, char *const gn_shared,
     }
 }
 
-/*   11 bounded size=>7 wrap=>False (32,5) int32  at test_cuda_text.py:41 softmax_cross_entropy
+/*   11 bounded size=>7 wrap=>False (32,5) int32  at test_cuda_text.py:44 softmax_cross_entropy
  *        [arena+0x0 640 B] <- [input target] (32,5) */
 GN_INLINE void s11(const struct net &net, const int unit, int32_t *restrict out0,
     const int32_t * in0)
@@ -819,10 +819,10 @@ GN_INLINE void s11(const struct net &net, const int unit, int32_t *restrict out0
     }
 }
 
-/*   12 rows of 7: (32,5,1) float32, (32,5,7) float32  at test_cuda_text.py:41 softmax_cross_entropy
+/*   12 rows of 7: (32,5,1) float32, (32,5,7) float32  at test_cuda_text.py:44 softmax_cross_entropy
  *        out0 [arena+0x280 640 B]
- *        out1 [arena+0x2800 4,480 B]
- *        <- in0 [arena+0x2800 4,480 B] (32,5,7)
+ *        out1 [arena+0x1f000 4,480 B]
+ *        <- in0 [arena+0x1f000 4,480 B] (32,5,7)
  *        <- in1 [param letters/dense_1/b] (1,1,7)
  *        <- in2 [arena+0x0 640 B] (32,5,1)
  *        <- in3 [constant] (1,1,7)
@@ -905,8 +905,8 @@ GN_INLINE void s12(const struct net &net, const int unit, float *restrict out0,
     }
 }
 
-/*   16 sum axes=>(0,1) () float32  at test_cuda_text.py:41 softmax_cross_entropy
- *        out0 [arena+0x22200 4 B] <- in0 [arena+0x280 640 B] (32,5)
+/*   16 sum axes=>(0,1) () float32  at test_cuda_text.py:44 softmax_cross_entropy
+ *        out0 [arena+0x23380 4 B] <- in0 [arena+0x280 640 B] (32,5)
  *        out0 = sum / 160
  * 256 threads a line */
 GN_INLINE void s16(const struct net &net, const int unit, char *const gn_shared,
@@ -933,10 +933,10 @@ GN_INLINE void s16(const struct net &net, const int unit, char *const gn_shared,
     }
 }
 
-/*   18 fused () int32, 2 x () float32  at test_cuda_text.py:24 optimizer/letters/dense_1
+/*   18 fused () int32, 2 x () float32  at test_cuda_text.py:27 optimizer/letters/dense_1
  *        out0 [slot optimizer/t]
- *        out1 [arena+0x22240 4 B]
- *        out2 [arena+0x22280 4 B]
+ *        out1 [arena+0x233c0 4 B]
+ *        out2 [arena+0x23400 4 B]
  *        <- in0 [slot optimizer/t] ()
  *        <- in1 [hyper optimizer/beta1] ()
  *        <- in2 [hyper optimizer/lr] ()
@@ -974,8 +974,8 @@ GN_INLINE void s18(const struct net &net, const int unit, int32_t *restrict out0
     }
 }
 
-/*   19 cast () float32  at test_cuda_text.py:24 optimizer/letters/dense_1
- *        [arena+0x222c0 4 B] <- [hyper optimizer/beta1] () */
+/*   19 cast () float32  at test_cuda_text.py:27 optimizer/letters/dense_1
+ *        [arena+0x23440 4 B] <- [hyper optimizer/beta1] () */
 GN_INLINE void s19(const struct net &net, const int unit, float *restrict out0, const double * in0)
 {
     const double x0 = in0[0];
@@ -986,8 +986,8 @@ GN_INLINE void s19(const struct net &net, const int unit, float *restrict out0, 
     }
 }
 
-/*   22 sum axes=>(0,1) (7,) float32  at test_cuda_text.py:24 letters/dense_1
- *        [arena+0x221c0 28 B] <- [arena+0x2800 4,480 B] (32,5,7)
+/*   22 sum axes=>(0,1) (7,) float32  at test_cuda_text.py:27 letters/dense_1
+ *        [arena+0x23340 28 B] <- [arena+0x1f000 4,480 B] (32,5,7)
  * 32 threads a line */
 GN_INLINE void s22(const struct net &net, const int unit, char *const gn_shared,
     float *restrict out0, const float * in0)
@@ -1022,7 +1022,7 @@ GN_INLINE void s22(const struct net &net, const int unit, char *const gn_shared,
 }
 
 /*   23 sum axes=>(0,) () float32  optimizer
- *        out0 [arena+0x22300 4 B] <- in0 [arena+0x221c0 28 B] (7,)
+ *        out0 [arena+0x23480 4 B] <- in0 [arena+0x23340 28 B] (7,)
  *        sum of square(in0)
  * 8 threads a line */
 GN_INLINE void s23(const struct net &net, const int unit, float *restrict out0, const float * in0)
@@ -1039,7 +1039,7 @@ GN_INLINE void s23(const struct net &net, const int unit, float *restrict out0, 
     }
 }
 
-/*   25 copy (32,5,16) float32  at test_cuda_text.py:24 letters/dense_1
+/*   25 copy (32,5,16) float32  at test_cuda_text.py:27 letters/dense_1
  *        [arena+0x0 10,240 B] <- [arena+0xa800 10,240 B] (32,5,16) strides (16,512,1)
  * 32 x 5 x 16 */
 GN_INLINE void s25(const struct net &net, const int unit, float *restrict out0, const float * in0)
@@ -1050,8 +1050,8 @@ GN_INLINE void s25(const struct net &net, const int unit, float *restrict out0, 
     out0[80 * i + 16 * j + k] = x0;
 }
 
-/*   26 matmul (16,7) float32  at test_cuda_text.py:24 letters/dense_1
- *        [arena+0x22000 448 B] <- [arena+0x0 10,240 B] (16,160) strides (1,16), [arena+0x2800 4,480 B] (160,7)
+/*   26 matmul (16,7) float32  at test_cuda_text.py:27 letters/dense_1
+ *        [arena+0x23180 448 B] <- [arena+0x0 10,240 B] (16,160) strides (1,16), [arena+0x1f000 4,480 B] (160,7)
  * tiles of 8 x 2 by 256, 16 ways */
 GN_INLINE void s26(const struct net &net, const int unit, char *const gn_shared,
     float *restrict out0, const float * in0, const float * in1)
@@ -1168,7 +1168,7 @@ GN_INLINE void s26(const struct net &net, const int unit, char *const gn_shared,
 }
 
 /*   27 sum axes=>(0,1) () float32  optimizer
- *        out0 [arena+0x22340 4 B] <- in0 [arena+0x22000 448 B] (16,7)
+ *        out0 [arena+0x234c0 4 B] <- in0 [arena+0x23180 448 B] (16,7)
  *        sum of square(in0)
  * 128 threads a line */
 GN_INLINE void s27(const struct net &net, const int unit, char *const gn_shared,
@@ -1192,8 +1192,8 @@ GN_INLINE void s27(const struct net &net, const int unit, char *const gn_shared,
     }
 }
 
-/*   29 matmul (160,16) float32  at test_cuda_text.py:24 letters/dense_1
- *        [arena+0x1c800 10,240 B] <- [arena+0x2800 4,480 B] (160,7), [param letters/dense_1/w] (7,16) strides (1,7)
+/*   29 matmul (160,16) float32  at test_cuda_text.py:27 letters/dense_1
+ *        [arena+0x1c800 10,240 B] <- [arena+0x1f000 4,480 B] (160,7), [param letters/dense_1/w] (7,16) strides (1,7)
  * tiles of 4 x 16 by 8, 4 ways */
 GN_INLINE void s29(const struct net &net, const int unit, char *const gn_shared,
     float *restrict out0, const float * in0, const float * in1)
@@ -1312,8 +1312,8 @@ GN_INLINE void s29(const struct net &net, const int unit, char *const gn_shared,
     }
 }
 
-/*   30 copy (32,16) float32  at test_cuda_text.py:24 letters/lstm_1
- *        [arena+0x1f000 2,048 B] <- [constant 0] (32,16) strides (0,0)
+/*   30 copy (32,16) float32  at test_cuda_text.py:27 letters/lstm_1
+ *        [arena+0x20180 2,048 B] <- [constant 0] (32,16) strides (0,0)
  * 512 */
 GN_INLINE void s30(const struct net &net, const int unit, float *restrict out0)
 {
@@ -1322,8 +1322,8 @@ GN_INLINE void s30(const struct net &net, const int unit, float *restrict out0)
     out0[e] = x0;
 }
 
-/*   31 copy (32,16) float32  at test_cuda_text.py:24 letters/lstm_1
- *        [arena+0x20000 2,048 B] <- [constant 0] (32,16) strides (0,0)
+/*   31 copy (32,16) float32  at test_cuda_text.py:27 letters/lstm_1
+ *        [arena+0x21180 2,048 B] <- [constant 0] (32,16) strides (0,0)
  * 512 */
 GN_INLINE void s31(const struct net &net, const int unit, float *restrict out0)
 {
@@ -1332,17 +1332,17 @@ GN_INLINE void s31(const struct net &net, const int unit, float *restrict out0)
     out0[e] = x0;
 }
 
-/*   32 fused 5 x (32,16) float32  at test_cuda_text.py:24 letters/lstm_1
+/*   32 fused 5 x (32,16) float32  at test_cuda_text.py:27 letters/lstm_1
  *        out0 [arena+0x8000 2,048 B]
  *        out1 [arena+0x8040 2,048 B]
  *        out2 [arena+0x8080 2,048 B]
  *        out3 [arena+0x80c0 2,048 B]
- *        out4 [arena+0x20800 2,048 B]
- *        <- in0 [arena+0x1f000 2,048 B] (32,16)
+ *        out4 [arena+0x21980 2,048 B]
+ *        <- in0 [arena+0x20180 2,048 B] (32,16)
  *        <- in1 [arena+0x1c900 2,048 B] (32,16) strides (80,1)
  *        <- in2 [arena+0x12000 2,048 B] (32,16)
  *        <- in3 [arena+0x14800 2,048 B] (32,16)
- *        <- in4 [arena+0x20000 2,048 B] (32,16)
+ *        <- in4 [arena+0x21180 2,048 B] (32,16)
  *        <- in5 [arena+0x19800 2,048 B] (32,16)
  *        <- in6 [arena+0x17000 2,048 B] (32,16)
  *        <- in7 [arena+0xf000 2,048 B] (32,16)
@@ -1397,8 +1397,8 @@ GN_INLINE void s32(const struct net &net, const int unit, float *restrict out0,
     out4[16 * i + j] = t5 * x9;
 }
 
-/*   33 pack width=>2 (4096,) uint8  at test_cuda_text.py:24 letters/lstm_1
- *        [arena+0x21000 4,096 B] <- [param letters/lstm_1/wh] (64,16) strides (1,64)
+/*   33 pack width=>2 (4096,) uint8  at test_cuda_text.py:27 letters/lstm_1
+ *        [arena+0x1f000 4,096 B] <- [param letters/lstm_1/wh] (64,16) strides (1,64)
  * panels of 2 */
 GN_INLINE void s33(const struct net &net, const int unit, uint8_t *restrict out0, const float * in0)
 {
@@ -1410,18 +1410,18 @@ GN_INLINE void s33(const struct net &net, const int unit, uint8_t *restrict out0
     }
 }
 
-/*   33 matmul_packed width=>2 5 x (32,16) float32  at test_cuda_text.py:24 letters/lstm_1
+/*   33 matmul_packed width=>2 5 x (32,16) float32  at test_cuda_text.py:27 letters/lstm_1
  *        out0 [arena+0x8000-8192*(k1+1) 2,048 B]
  *        out1 [arena+0x8040-8192*(k1+1) 2,048 B]
  *        out2 [arena+0x8080-8192*(k1+1) 2,048 B]
  *        out3 [arena+0x80c0-8192*(k1+1) 2,048 B]
- *        out4 [arena+0x20000+2048*(k1%2) 2,048 B]
+ *        out4 [arena+0x21180+2048*(k1%2) 2,048 B]
  *        <- in0 [arena+0x8000-8192*k1 8,192 B] (32,64)
- *        <- in1 [arena+0x21000 4,096 B] (4096,)
+ *        <- in1 [arena+0x1f000 4,096 B] (4096,)
  *        <- in2 [arena+0x1c900-64*(k1+1) 2,048 B] (32,16) strides (80,1)
  *        <- in3 [arena+0x12000-2048*(k1+1) 2,048 B] (32,16)
  *        <- in4 [arena+0x14800-2048*(k1+1) 2,048 B] (32,16)
- *        <- in5 [arena+0x20000+2048*((k1+1)%2) 2,048 B] (32,16)
+ *        <- in5 [arena+0x21180+2048*((k1+1)%2) 2,048 B] (32,16)
  *        <- in6 [arena+0x19800-2048*(k1+1) 2,048 B] (32,16)
  *        <- in7 [arena+0x17000-2048*(k1+1) 2,048 B] (32,16)
  *        <- in8 [arena+0xf000-2048*(k1+1) 2,048 B] (32,16)
@@ -1551,8 +1551,8 @@ GN_INLINE void s33_2(const struct net &net, const int unit, char *const gn_share
     }
 }
 
-/*   35 matmul (16,64) float32  at test_cuda_text.py:24 letters/lstm_1
- *        [arena+0x10000 4,096 B] <- [arena+0xa000 10,240 B] (16,160) strides (1,16), [arena+0x0 40,960 B] (160,64)
+/*   35 matmul (16,64) float32  at test_cuda_text.py:27 letters/lstm_1
+ *        [arena+0x22180 4,096 B] <- [arena+0xa000 10,240 B] (16,160) strides (1,16), [arena+0x0 40,960 B] (160,64)
  * tiles of 4 x 4 by 256, 16 ways */
 GN_INLINE void s35(const struct net &net, const int unit, char *const gn_shared,
     float *restrict out0, const float * in0, const float * in1)
@@ -1666,7 +1666,7 @@ GN_INLINE void s35(const struct net &net, const int unit, char *const gn_shared,
 }
 
 /*   36 sum axes=>(0,1) () float32  optimizer
- *        out0 [arena+0x11700 4 B] <- in0 [arena+0x10000 4,096 B] (16,64)
+ *        out0 [arena+0x1f000 4 B] <- in0 [arena+0x22180 4,096 B] (16,64)
  *        sum of square(in0)
  * 256 threads a line */
 GN_INLINE void s36(const struct net &net, const int unit, char *const gn_shared,
@@ -1696,8 +1696,8 @@ GN_INLINE void s36(const struct net &net, const int unit, char *const gn_shared,
     }
 }
 
-/*   38 scatter_add rows=>7 (7,64) float32  at test_cuda_text.py:24 letters/lstm_1
- *        [arena+0x11000 1,792 B] <- [arena+0x0 40,960 B] (5,32,64), [input ids] (5,32) strides (1,5)
+/*   38 scatter_add rows=>7 (7,64) float32  at test_cuda_text.py:27 letters/lstm_1
+ *        [arena+0x10000 1,792 B] <- [arena+0x0 40,960 B] (5,32,64), [input ids] (5,32) strides (1,5)
  * 1 rows by 64 columns */
 GN_INLINE void s38(const struct net &net, const int unit, char *const gn_shared,
     float *restrict out0, const float * in0, const int32_t * in1)
@@ -1792,8 +1792,8 @@ GN_INLINE void s38(const struct net &net, const int unit, char *const gn_shared,
     }
 }
 
-/*   39 sum axes=>(0,) (64,) float32  at test_cuda_text.py:24 letters/lstm_1
- *        [arena+0x11c0 256 B] <- [arena+0x11000 1,792 B] (7,64)
+/*   39 sum axes=>(0,) (64,) float32  at test_cuda_text.py:27 letters/lstm_1
+ *        [arena+0x10700 256 B] <- [arena+0x10000 1,792 B] (7,64)
  * 4 threads a line */
 GN_INLINE void s39(const struct net &net, const int unit, char *const gn_shared,
     float *restrict out0, const float * in0)
@@ -1813,7 +1813,7 @@ GN_INLINE void s39(const struct net &net, const int unit, char *const gn_shared,
 }
 
 /*   40 sum axes=>(0,) () float32  optimizer
- *        out0 [arena+0x12c0 4 B] <- in0 [arena+0x11c0 256 B] (64,)
+ *        out0 [arena+0x10800 4 B] <- in0 [arena+0x10700 256 B] (64,)
  *        sum of square(in0)
  * 64 threads a line */
 GN_INLINE void s40(const struct net &net, const int unit, char *const gn_shared,
@@ -1841,8 +1841,8 @@ GN_INLINE void s40(const struct net &net, const int unit, char *const gn_shared,
     }
 }
 
-/*   42 matmul (16,64) float32  at test_cuda_text.py:24 letters/lstm_1
- *        [arena+0x0 4,096 B] <- [param letters/embedding_1/w] (16,7) strides (1,16), [arena+0x11000 1,792 B] (7,64)
+/*   42 matmul (16,64) float32  at test_cuda_text.py:27 letters/lstm_1
+ *        [arena+0x0 4,096 B] <- [param letters/embedding_1/w] (16,7) strides (1,16), [arena+0x10000 1,792 B] (7,64)
  * tiles of 4 x 16 by 8, 4 ways */
 GN_INLINE void s42(const struct net &net, const int unit, char *const gn_shared,
     float *restrict out0, const float * in0, const float * in1)
@@ -1964,7 +1964,7 @@ GN_INLINE void s42(const struct net &net, const int unit, char *const gn_shared,
 }
 
 /*   43 sum axes=>(0,1) () float32  optimizer
- *        out0 [arena+0x1300 4 B] <- in0 [arena+0x0 4,096 B] (16,64)
+ *        out0 [arena+0x11c0 4 B] <- in0 [arena+0x0 4,096 B] (16,64)
  *        sum of square(in0)
  * 256 threads a line */
 GN_INLINE void s43(const struct net &net, const int unit, char *const gn_shared,
@@ -1994,8 +1994,8 @@ GN_INLINE void s43(const struct net &net, const int unit, char *const gn_shared,
     }
 }
 
-/*   45 matmul (7,16) float32  at test_cuda_text.py:24 letters/lstm_1
- *        [arena+0x1000 448 B] <- [arena+0x11000 1,792 B] (7,64), [param letters/lstm_1/wx] (64,16) strides (1,64)
+/*   45 matmul (7,16) float32  at test_cuda_text.py:27 letters/lstm_1
+ *        [arena+0x1000 448 B] <- [arena+0x10000 1,792 B] (7,64), [param letters/lstm_1/wx] (64,16) strides (1,64)
  * tiles of 2 x 16 by 64, 8 ways */
 GN_INLINE void s45(const struct net &net, const int unit, char *const gn_shared,
     float *restrict out0, const float * in0, const float * in1)
@@ -2119,13 +2119,13 @@ GN_INLINE void s45(const struct net &net, const int unit, char *const gn_shared,
 }
 
 /*   46 sum axes=>(0,1) () float32  optimizer
- *        out0 [arena+0x1340 4 B]
+ *        out0 [arena+0x1200 4 B]
  *        <- in0 [arena+0x1000 448 B] (7,16)
- *        <- in1 [arena+0x22300 4 B] ()
- *        <- in2 [arena+0x22340 4 B] ()
- *        <- in3 [arena+0x11700 4 B] ()
- *        <- in4 [arena+0x12c0 4 B] ()
- *        <- in5 [arena+0x1300 4 B] ()
+ *        <- in1 [arena+0x23480 4 B] ()
+ *        <- in2 [arena+0x234c0 4 B] ()
+ *        <- in3 [arena+0x1f000 4 B] ()
+ *        <- in4 [arena+0x10800 4 B] ()
+ *        <- in5 [arena+0x11c0 4 B] ()
  *        <- in6 [hyper optimizer/clip_norm] ()
  *        sum of square(in0)
  *        t0 = cast(in1, dtype=float64) + cast(in2, dtype=float64) + cast(in3, dtype=float64)
@@ -2180,8 +2180,8 @@ GN_INLINE void s46(const struct net &net, const int unit, char *const gn_shared,
     }
 }
 
-/*   49 fused () float32  at test_cuda_text.py:24 optimizer/letters/dense_1
- *        out0 [arena+0x12c0 4 B] <- in0 [hyper optimizer/beta1] ()
+/*   49 fused () float32  at test_cuda_text.py:27 optimizer/letters/dense_1
+ *        out0 [arena+0x1240 4 B] <- in0 [hyper optimizer/beta1] ()
  *        out0 = cast(1 - in0, dtype=float32) */
 GN_INLINE void s49(const struct net &net, const int unit, float *restrict out0, const double * in1)
 {
@@ -2195,8 +2195,8 @@ GN_INLINE void s49(const struct net &net, const int unit, float *restrict out0, 
     }
 }
 
-/*   50 cast () float32  at test_cuda_text.py:24 optimizer/letters/dense_1
- *        [arena+0x1300 4 B] <- [hyper optimizer/beta2] () */
+/*   50 cast () float32  at test_cuda_text.py:27 optimizer/letters/dense_1
+ *        [arena+0x1280 4 B] <- [hyper optimizer/beta2] () */
 GN_INLINE void s50(const struct net &net, const int unit, float *restrict out0, const double * in0)
 {
     const double x0 = in0[0];
@@ -2207,8 +2207,8 @@ GN_INLINE void s50(const struct net &net, const int unit, float *restrict out0, 
     }
 }
 
-/*   51 fused () float32  at test_cuda_text.py:24 optimizer/letters/dense_1
- *        out0 [arena+0x1380 4 B] <- in0 [hyper optimizer/beta2] ()
+/*   51 fused () float32  at test_cuda_text.py:27 optimizer/letters/dense_1
+ *        out0 [arena+0x11c0 4 B] <- in0 [hyper optimizer/beta2] ()
  *        out0 = cast(1 - in0, dtype=float32) */
 GN_INLINE void s51(const struct net &net, const int unit, float *restrict out0, const double * in1)
 {
@@ -2222,8 +2222,8 @@ GN_INLINE void s51(const struct net &net, const int unit, float *restrict out0, 
     }
 }
 
-/*   52 cast () float32  at test_cuda_text.py:24 optimizer/letters/dense_1
- *        [arena+0x13c0 4 B] <- [hyper optimizer/eps] () */
+/*   52 cast () float32  at test_cuda_text.py:27 optimizer/letters/dense_1
+ *        [arena+0x12c0 4 B] <- [hyper optimizer/eps] () */
 GN_INLINE void s52(const struct net &net, const int unit, float *restrict out0, const double * in0)
 {
     const double x0 = in0[0];
@@ -2235,25 +2235,25 @@ GN_INLINE void s52(const struct net &net, const int unit, float *restrict out0, 
 }
 
 /*   58 many 6 updates of 2,343 elements, 3 x float32  optimizer/letters
- *        <- in0 [arena+0x222c0 4 B] ()
- *        <- in3 [arena+0x1340 4 B] ()
- *        <- in4 [arena+0x12c0 4 B] ()
- *        <- in5 [arena+0x1300 4 B] ()
- *        <- in7 [arena+0x1380 4 B] ()
- *        <- in8 [arena+0x22280 4 B] ()
- *        <- in9 [arena+0x13c0 4 B] ()
- *        <- in10 [arena+0x22240 4 B] ()
+ *        <- in0 [arena+0x23440 4 B] ()
+ *        <- in3 [arena+0x1200 4 B] ()
+ *        <- in4 [arena+0x1240 4 B] ()
+ *        <- in5 [arena+0x1280 4 B] ()
+ *        <- in7 [arena+0x11c0 4 B] ()
+ *        <- in8 [arena+0x23400 4 B] ()
+ *        <- in9 [arena+0x12c0 4 B] ()
+ *        <- in10 [arena+0x233c0 4 B] ()
  *        <- in1 [out0], in6 [out1], in11 [out2]
  *        t0 = in2 * in3
  *        out0 = in0 * in1 + in4 * t0
  *        out1 = in5 * in6 + in7 * square(t0)
  *        out2 = in11 - in10 * (out0 / (sqrt(out1) * in8 + in9))
- *        (7,) out0 [slot m/letters/dense_1/b], out1 [slot v/letters/dense_1/b], out2 [param letters/dense_1/b] <- in2 [arena+0x221c0 28 B]  at test_cuda_text.py:24 optimizer/letters/dense_1
- *        (16,7) out0 [slot m/letters/dense_1/w], out1 [slot v/letters/dense_1/w], out2 [param letters/dense_1/w] <- in2 [arena+0x22000 448 B]  at test_cuda_text.py:24 optimizer/letters/dense_1
- *        (16,64) out0 [slot m/letters/lstm_1/wh], out1 [slot v/letters/lstm_1/wh], out2 [param letters/lstm_1/wh] <- in2 [arena+0x10000 4,096 B]  at test_cuda_text.py:24 optimizer/letters/lstm_1
- *        (64,) out0 [slot m/letters/lstm_1/b], out1 [slot v/letters/lstm_1/b], out2 [param letters/lstm_1/b] <- in2 [arena+0x11c0 256 B]  at test_cuda_text.py:24 optimizer/letters/lstm_1
- *        (16,64) out0 [slot m/letters/lstm_1/wx], out1 [slot v/letters/lstm_1/wx], out2 [param letters/lstm_1/wx] <- in2 [arena+0x0 4,096 B]  at test_cuda_text.py:24 optimizer/letters/lstm_1
- *        (7,16) out0 [slot m/letters/embedding_1/w], out1 [slot v/letters/embedding_1/w], out2 [param letters/embedding_1/w] <- in2 [arena+0x1000 448 B]  at test_cuda_text.py:23 optimizer/letters/embedding_1
+ *        (7,) out0 [slot m/letters/dense_1/b], out1 [slot v/letters/dense_1/b], out2 [param letters/dense_1/b] <- in2 [arena+0x23340 28 B]  at test_cuda_text.py:27 optimizer/letters/dense_1
+ *        (16,7) out0 [slot m/letters/dense_1/w], out1 [slot v/letters/dense_1/w], out2 [param letters/dense_1/w] <- in2 [arena+0x23180 448 B]  at test_cuda_text.py:27 optimizer/letters/dense_1
+ *        (16,64) out0 [slot m/letters/lstm_1/wh], out1 [slot v/letters/lstm_1/wh], out2 [param letters/lstm_1/wh] <- in2 [arena+0x22180 4,096 B]  at test_cuda_text.py:27 optimizer/letters/lstm_1
+ *        (64,) out0 [slot m/letters/lstm_1/b], out1 [slot v/letters/lstm_1/b], out2 [param letters/lstm_1/b] <- in2 [arena+0x10700 256 B]  at test_cuda_text.py:27 optimizer/letters/lstm_1
+ *        (16,64) out0 [slot m/letters/lstm_1/wx], out1 [slot v/letters/lstm_1/wx], out2 [param letters/lstm_1/wx] <- in2 [arena+0x0 4,096 B]  at test_cuda_text.py:27 optimizer/letters/lstm_1
+ *        (7,16) out0 [slot m/letters/embedding_1/w], out1 [slot v/letters/embedding_1/w], out2 [param letters/embedding_1/w] <- in2 [arena+0x1000 448 B]  at test_cuda_text.py:26 optimizer/letters/embedding_1
  * 2343 in 6 arrays */
 GN_INLINE void s58(const struct net &net, const int unit, const float * in0, const float * in3,
     const float * in4, const float * in5, const float * in7, const float * in8, const float * in9,
@@ -2276,17 +2276,17 @@ GN_INLINE void s58(const struct net &net, const int unit, const float * in0, con
     const float *in2;
     if (unit < 6) {
         if (unit < 1) {
-            first = 0; size = 7; out0 = (float *)(H[14]); out1 = (float *)(H[16]); out2 = (float *)(H[8]); in2 = (const float *)(A + 0x221c0);
+            first = 0; size = 7; out0 = (float *)(H[14]); out1 = (float *)(H[16]); out2 = (float *)(H[8]); in2 = (const float *)(A + 0x23340);
         } else {
             if (unit < 2) {
-                first = 1; size = 112; out0 = (float *)(H[18]); out1 = (float *)(H[19]); out2 = (float *)(H[7]); in2 = (const float *)(A + 0x22000);
+                first = 1; size = 112; out0 = (float *)(H[18]); out1 = (float *)(H[19]); out2 = (float *)(H[7]); in2 = (const float *)(A + 0x23180);
             } else {
-                first = 2; size = 1024; out0 = (float *)(H[20]); out1 = (float *)(H[21]); out2 = (float *)(H[6]); in2 = (const float *)(A + 0x10000);
+                first = 2; size = 1024; out0 = (float *)(H[20]); out1 = (float *)(H[21]); out2 = (float *)(H[6]); in2 = (const float *)(A + 0x22180);
             }
         }
     } else {
         if (unit < 7) {
-            first = 6; size = 64; out0 = (float *)(H[22]); out1 = (float *)(H[23]); out2 = (float *)(H[5]); in2 = (const float *)(A + 0x11c0);
+            first = 6; size = 64; out0 = (float *)(H[22]); out1 = (float *)(H[23]); out2 = (float *)(H[5]); in2 = (const float *)(A + 0x10700);
         } else {
             if (unit < 11) {
                 first = 7; size = 1024; out0 = (float *)(H[24]); out1 = (float *)(H[25]); out2 = (float *)(H[4]); in2 = (const float *)(A + 0x0);
@@ -2321,7 +2321,7 @@ GN_INLINE void s58(const struct net &net, const int unit, const float * in0, con
     }
 }
 
-/*   59 copy (32,16) float32  at test_cuda_text.py:24 letters/lstm_1
+/*   59 copy (32,16) float32  at test_cuda_text.py:27 letters/lstm_1
  *        [state letters/lstm_1/h] <- [arena+0xc800 2,048 B] (32,16)
  * 512 */
 GN_INLINE void s59(const struct net &net, const int unit, float *restrict out0, const float * in0)
@@ -2331,7 +2331,7 @@ GN_INLINE void s59(const struct net &net, const int unit, float *restrict out0, 
     out0[e] = x0;
 }
 
-/*   60 copy (32,16) float32  at test_cuda_text.py:24 letters/lstm_1
+/*   60 copy (32,16) float32  at test_cuda_text.py:27 letters/lstm_1
  *        [state letters/lstm_1/c] <- [arena+0xf800 2,048 B] (32,16)
  * 512 */
 GN_INLINE void s60(const struct net &net, const int unit, float *restrict out0, const float * in0)
@@ -2346,55 +2346,50 @@ GN_INLINE void s_end(const struct net &net, const int unit)
 {
     char *const A = net.A;
     if (threadIdx.x == 0 && unit == 0) {
-        ((double *)(net.note + 8))[net.note[4] % 1024] = (double)*(const float *)(A + 0x22200);
+        ((double *)(net.note + 8))[net.note[4] % 1024] = (double)*(const float *)(A + 0x23380);
         ++net.note[4];
     }
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) step_0_33(const __grid_constant__ struct net net)
+extern "C" __global__ void __launch_bounds__(THREADS) step_0_31(const __grid_constant__ struct net net)
 {
     char *const A = net.A;
     char *const *const H = net.H;
     GN_SHARED(1280);
-    for (int unit = blockIdx.x; unit < 17; unit += gridDim.x) {
+    for (int unit = blockIdx.x; unit < 18; unit += gridDim.x) {
         if (unit < 8) {
-            s0(net, unit, gn_shared, (float *)(A + 0xa000), (const float *)(H[3]), (const float *)(H[4]),
+            s0(net, unit, gn_shared, (float *)(A + 0x10000), (const float *)(H[3]), (const float *)(H[4]),
                 (const float *)(H[5]));
         }
         else if (unit < 10) {
-            s4(net, unit - 8, (float *)(A + 0xd000), (const float *)(H[2]));
-        }
-        else if (unit < 11) {
-            s5(net, unit - 10, (uint8_t *)(A + 0x1c800), (const float *)(H[6]));
+            s3(net, unit - 8, (float *)(A + 0xa000), (const float *)(H[1]));
         }
         else if (unit < 12) {
-            s19(net, unit - 11, (float *)(A + 0x222c0), (const double *)(H[11]));
+            s4(net, unit - 10, (float *)(A + 0xd000), (const float *)(H[2]));
+        }
+        else if (unit < 13) {
+            s5(net, unit - 12, (uint8_t *)(A + 0x1c800), (const float *)(H[6]));
         }
         else if (unit < 14) {
-            s30(net, unit - 12, (float *)(A + 0x1f000));
+            s19(net, unit - 13, (float *)(A + 0x23440), (const double *)(H[11]));
         }
         else if (unit < 16) {
-            s31(net, unit - 14, (float *)(A + 0x20000));
+            s30(net, unit - 14, (float *)(A + 0x20180));
         }
         else {
-            s33(net, unit - 16, (uint8_t *)(A + 0x21000), (const float *)(H[6]));
+            s31(net, unit - 16, (float *)(A + 0x21180));
         }
-        if (unit + gridDim.x < 17)
+        if (unit + gridDim.x < 18)
             __syncthreads();
     }
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) step_2_3(const __grid_constant__ struct net net)
+extern "C" __global__ void __launch_bounds__(THREADS) step_2(const __grid_constant__ struct net net)
 {
     char *const A = net.A;
     char *const *const H = net.H;
     for (int unit = blockIdx.x; unit < 40; unit += gridDim.x) {
-        s2(net, unit, (float *)(A + 0x0), (const float *)(A + 0xa000), (const int32_t *)(H[0]));
-    }
-    if (gn_last(net.barrier)) {
-        s3(net, 0, (float *)(A + 0xa000), (const float *)(H[1]));
-        __syncthreads();
-        s3(net, 1, (float *)(A + 0xa000), (const float *)(H[1]));
+        s2(net, unit, (float *)(A + 0x0), (const float *)(A + 0x10000), (const int32_t *)(H[0]));
     }
 }
 
@@ -2432,7 +2427,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) step_8_11_12_18(const __gr
     GN_SHARED(1280);
     for (int unit = blockIdx.x; unit < 33; unit += gridDim.x) {
         if (unit < 32) {
-            s8(net, unit, gn_shared, (float *)(A + 0x2800), (const float *)(A + 0xa800), (const float *)(H[7]));
+            s8(net, unit, gn_shared, (float *)(A + 0x1f000), (const float *)(A + 0xa800),
+                (const float *)(H[7]));
         }
         else {
             s11(net, unit - 32, (int32_t *)(A + 0x0), (const int32_t *)(H[9]));
@@ -2441,11 +2437,11 @@ extern "C" __global__ void __launch_bounds__(THREADS) step_8_11_12_18(const __gr
             __syncthreads();
     }
     if (gn_last(net.barrier)) {
-        s12(net, 0, (float *)(A + 0x280), (float *)(A + 0x2800), (const float *)(H[8]),
+        s12(net, 0, (float *)(A + 0x280), (float *)(A + 0x1f000), (const float *)(H[8]),
             (const int32_t *)(A + 0x0));
         __syncthreads();
         if (!gn_failed(net)) {
-            s18(net, 0, (int32_t *)(H[10]), (float *)(A + 0x22240), (float *)(A + 0x22280),
+            s18(net, 0, (int32_t *)(H[10]), (float *)(A + 0x233c0), (float *)(A + 0x23400),
                 (const double *)(H[11]), (const double *)(H[12]), (const double *)(H[13]));
         }
     }
@@ -2458,13 +2454,13 @@ extern "C" __global__ void __launch_bounds__(THREADS) step_16_22_29(const __grid
     GN_SHARED(1024);
     for (int unit = blockIdx.x; unit < 42; unit += gridDim.x) {
         if (unit < 1) {
-            s16(net, unit, gn_shared, (float *)(A + 0x22200), (const float *)(A + 0x280));
+            s16(net, unit, gn_shared, (float *)(A + 0x23380), (const float *)(A + 0x280));
         }
         else if (unit < 2) {
-            s22(net, unit - 1, gn_shared, (float *)(A + 0x221c0), (const float *)(A + 0x2800));
+            s22(net, unit - 1, gn_shared, (float *)(A + 0x23340), (const float *)(A + 0x1f000));
         }
         else {
-            s29(net, unit - 2, gn_shared, (float *)(A + 0x1c800), (const float *)(A + 0x2800),
+            s29(net, unit - 2, gn_shared, (float *)(A + 0x1c800), (const float *)(A + 0x1f000),
                 (const float *)(H[7]));
         }
         if (unit + gridDim.x < 42)
@@ -2477,33 +2473,36 @@ extern "C" __global__ void __launch_bounds__(THREADS) step_23_25_32(const __grid
     char *const A = net.A;
     for (int unit = blockIdx.x; unit < 13; unit += gridDim.x) {
         if (unit < 1) {
-            s23(net, unit, (float *)(A + 0x22300), (const float *)(A + 0x221c0));
+            s23(net, unit, (float *)(A + 0x23480), (const float *)(A + 0x23340));
         }
         else if (unit < 11) {
             s25(net, unit - 1, (float *)(A + 0x0), (const float *)(A + 0xa800));
         }
         else {
             s32(net, unit - 11, (float *)(A + 0x8000), (float *)(A + 0x8040), (float *)(A + 0x8080),
-                (float *)(A + 0x80c0), (float *)(A + 0x20800), (const float *)(A + 0x1f000),
+                (float *)(A + 0x80c0), (float *)(A + 0x21980), (const float *)(A + 0x20180),
                 (const float *)(A + 0x1c900), (const float *)(A + 0x12000), (const float *)(A + 0x14800),
-                (const float *)(A + 0x20000), (const float *)(A + 0x19800), (const float *)(A + 0x17000),
+                (const float *)(A + 0x21180), (const float *)(A + 0x19800), (const float *)(A + 0x17000),
                 (const float *)(A + 0xf000), (const float *)(A + 0x1c000));
         }
     }
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) step_26_27(const __grid_constant__ struct net net)
+extern "C" __global__ void __launch_bounds__(THREADS) step_26_27_33(const __grid_constant__ struct net net)
 {
     char *const A = net.A;
+    char *const *const H = net.H;
     GN_SHARED(12288);
     for (int unit = blockIdx.x; unit < 8; unit += gridDim.x) {
-        s26(net, unit, gn_shared, (float *)(A + 0x22000), (const float *)(A + 0x0),
-            (const float *)(A + 0x2800));
+        s26(net, unit, gn_shared, (float *)(A + 0x23180), (const float *)(A + 0x0),
+            (const float *)(A + 0x1f000));
         if (unit + gridDim.x < 8)
             __syncthreads();
     }
     if (gn_last(net.barrier)) {
-        s27(net, 0, gn_shared, (float *)(A + 0x22340), (const float *)(A + 0x22000));
+        s27(net, 0, gn_shared, (float *)(A + 0x234c0), (const float *)(A + 0x23180));
+        __syncthreads();
+        s33(net, 0, (uint8_t *)(A + 0x1f000), (const float *)(H[6]));
     }
 }
 
@@ -2512,20 +2511,20 @@ extern "C" __global__ void __launch_bounds__(THREADS) run_33_2(const __grid_cons
     char *const A = net.A;
     GN_SHARED(5632);
     if (gridDim.x >= 16 && blockIdx.x < 16)
-        s33_2_load(net, blockIdx.x, gn_shared + 5120, (const uint8_t *)(A + 0x21000));
+        s33_2_load(net, blockIdx.x, gn_shared + 5120, (const uint8_t *)(A + 0x1f000));
     __syncthreads();
     for (int k1 = 0; k1 < 4; ++k1) {
         for (int unit = blockIdx.x; unit < 16; unit += gridDim.x) {
             if (gridDim.x < 16) {
-                s33_2_load(net, unit, gn_shared + 5120, (const uint8_t *)(A + 0x21000));
+                s33_2_load(net, unit, gn_shared + 5120, (const uint8_t *)(A + 0x1f000));
                 __syncthreads();
             }
             s33_2(net, unit, gn_shared, gn_shared + 5120, (float *)(A + 0x8000 - (k1 + 1) * 8192),
                 (float *)(A + 0x8040 - (k1 + 1) * 8192), (float *)(A + 0x8080 - (k1 + 1) * 8192),
-                (float *)(A + 0x80c0 - (k1 + 1) * 8192), (float *)(A + 0x20000 + (k1 % 2) * 2048),
+                (float *)(A + 0x80c0 - (k1 + 1) * 8192), (float *)(A + 0x21180 + (k1 % 2) * 2048),
                 (const float *)(A + 0x8000 - k1 * 8192), (const float *)(A + 0x1c900 - (k1 + 1) * 64),
                 (const float *)(A + 0x12000 - (k1 + 1) * 2048), (const float *)(A + 0x14800 - (k1 + 1) * 2048),
-                (const float *)(A + 0x20000 + ((k1 + 1) % 2) * 2048),
+                (const float *)(A + 0x21180 + ((k1 + 1) % 2) * 2048),
                 (const float *)(A + 0x19800 - (k1 + 1) * 2048), (const float *)(A + 0x17000 - (k1 + 1) * 2048),
                 (const float *)(A + 0xf000 - (k1 + 1) * 2048), (const float *)(A + 0x1c000 - (k1 + 1) * 2048));
             __syncthreads();
@@ -2542,11 +2541,11 @@ extern "C" __global__ void __launch_bounds__(THREADS) step_35_38(const __grid_co
     GN_SHARED(8480);
     for (int unit = blockIdx.x; unit < 71; unit += gridDim.x) {
         if (unit < 64) {
-            s35(net, unit, gn_shared, (float *)(A + 0x10000), (const float *)(A + 0xa000),
+            s35(net, unit, gn_shared, (float *)(A + 0x22180), (const float *)(A + 0xa000),
                 (const float *)(A + 0x0));
         }
         else {
-            s38(net, unit - 64, gn_shared, (float *)(A + 0x11000), (const float *)(A + 0x0),
+            s38(net, unit - 64, gn_shared, (float *)(A + 0x10000), (const float *)(A + 0x0),
                 (const int32_t *)(H[0]));
         }
         if (unit + gridDim.x < 71)
@@ -2554,60 +2553,61 @@ extern "C" __global__ void __launch_bounds__(THREADS) step_35_38(const __grid_co
     }
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) step_36_50(const __grid_constant__ struct net net)
+extern "C" __global__ void __launch_bounds__(THREADS) step_36_51(const __grid_constant__ struct net net)
 {
     char *const A = net.A;
     char *const *const H = net.H;
     GN_SHARED(6144);
-    for (int unit = blockIdx.x; unit < 29; unit += gridDim.x) {
+    for (int unit = blockIdx.x; unit < 30; unit += gridDim.x) {
         if (unit < 1) {
-            s36(net, unit, gn_shared, (float *)(A + 0x11700), (const float *)(A + 0x10000));
+            s36(net, unit, gn_shared, (float *)(A + 0x1f000), (const float *)(A + 0x22180));
         }
         else if (unit < 2) {
-            s39(net, unit - 1, gn_shared, (float *)(A + 0x11c0), (const float *)(A + 0x11000));
+            s39(net, unit - 1, gn_shared, (float *)(A + 0x10700), (const float *)(A + 0x10000));
         }
         else if (unit < 18) {
             s42(net, unit - 2, gn_shared, (float *)(A + 0x0), (const float *)(H[3]),
-                (const float *)(A + 0x11000));
+                (const float *)(A + 0x10000));
         }
         else if (unit < 22) {
-            s45(net, unit - 18, gn_shared, (float *)(A + 0x1000), (const float *)(A + 0x11000),
+            s45(net, unit - 18, gn_shared, (float *)(A + 0x1000), (const float *)(A + 0x10000),
                 (const float *)(H[4]));
         }
         else if (unit < 23) {
-            s51(net, unit - 22, (float *)(A + 0x1380), (const double *)(H[13]));
+            s49(net, unit - 22, (float *)(A + 0x1240), (const double *)(H[11]));
         }
         else if (unit < 24) {
-            s52(net, unit - 23, (float *)(A + 0x13c0), (const double *)(H[17]));
+            s50(net, unit - 23, (float *)(A + 0x1280), (const double *)(H[13]));
         }
-        else if (unit < 26) {
+        else if (unit < 25) {
+            s52(net, unit - 24, (float *)(A + 0x12c0), (const double *)(H[17]));
+        }
+        else if (unit < 27) {
             if (!gn_failed(net)) {
-                s59(net, unit - 24, (float *)(H[1]), (const float *)(A + 0xc800));
+                s59(net, unit - 25, (float *)(H[1]), (const float *)(A + 0xc800));
             }
         }
-        else if (unit < 28) {
+        else if (unit < 29) {
             if (!gn_failed(net)) {
-                s60(net, unit - 26, (float *)(H[2]), (const float *)(A + 0xf800));
+                s60(net, unit - 27, (float *)(H[2]), (const float *)(A + 0xf800));
             }
         }
         else {
-            s_end(net, unit - 28);
+            s_end(net, unit - 29);
         }
-        if (unit + gridDim.x < 29)
+        if (unit + gridDim.x < 30)
             __syncthreads();
     }
     if (gn_last(net.barrier)) {
-        s40(net, 0, gn_shared, (float *)(A + 0x12c0), (const float *)(A + 0x11c0));
+        s40(net, 0, gn_shared, (float *)(A + 0x10800), (const float *)(A + 0x10700));
         __syncthreads();
-        s43(net, 0, gn_shared, (float *)(A + 0x1300), (const float *)(A + 0x0));
+        s43(net, 0, gn_shared, (float *)(A + 0x11c0), (const float *)(A + 0x0));
         __syncthreads();
-        s46(net, 0, gn_shared, (float *)(A + 0x1340), (const float *)(A + 0x1000),
-            (const float *)(A + 0x22300), (const float *)(A + 0x22340), (const float *)(A + 0x11700),
-            (const float *)(A + 0x12c0), (const float *)(A + 0x1300), (const double *)(H[15]));
+        s46(net, 0, gn_shared, (float *)(A + 0x1200), (const float *)(A + 0x1000),
+            (const float *)(A + 0x23480), (const float *)(A + 0x234c0), (const float *)(A + 0x1f000),
+            (const float *)(A + 0x10800), (const float *)(A + 0x11c0), (const double *)(H[15]));
         __syncthreads();
-        s49(net, 0, (float *)(A + 0x12c0), (const double *)(H[11]));
-        __syncthreads();
-        s50(net, 0, (float *)(A + 0x1300), (const double *)(H[13]));
+        s51(net, 0, (float *)(A + 0x11c0), (const double *)(H[13]));
     }
 }
 
@@ -2616,9 +2616,9 @@ extern "C" __global__ void __launch_bounds__(THREADS) step_58(const __grid_const
     char *const A = net.A;
     for (int unit = blockIdx.x; unit < 12; unit += gridDim.x) {
         if (!gn_failed(net)) {
-            s58(net, unit, (const float *)(A + 0x222c0), (const float *)(A + 0x1340),
-                (const float *)(A + 0x12c0), (const float *)(A + 0x1300), (const float *)(A + 0x1380),
-                (const float *)(A + 0x22280), (const float *)(A + 0x13c0), (const float *)(A + 0x22240));
+            s58(net, unit, (const float *)(A + 0x23440), (const float *)(A + 0x1200),
+                (const float *)(A + 0x1240), (const float *)(A + 0x1280), (const float *)(A + 0x11c0),
+                (const float *)(A + 0x23400), (const float *)(A + 0x12c0), (const float *)(A + 0x233c0));
         }
     }
 }

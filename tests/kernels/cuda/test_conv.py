@@ -235,6 +235,32 @@ def test_the_epilogue_gets_each_result_once(run_cases, rng):
         assert (visits == 1).all()
 
 
+@pytest.mark.parametrize("way", [None, *WAYS])
+def test_epilogues_of_gradients_get_each_element_once(run_cases, rng, monkeypatch, way):
+    """Twice the value and a count of visits; strides that leave pixels over, groups, rows outermost, terms in parts."""
+    if way:
+        monkeypatch.setattr(gemm_phases, "choose", lambda shape: Plan(*WAYS[way], 0.0))
+    cases, found = [], []
+    for attrs in (PLAIN, EVERYTHING, PLAIN | {"stride": (2, 3), "padding": ((1, 1), (0, 2))}):
+        arrays = integers(rng, (3, 4, 9, 8), (14, 4 // attrs["groups"], 3, 2), attrs)
+        more, made = all_three(run_cases, *arrays, attrs)
+        for case, out, want in zip(more[1:], made[1:], by_definition(*arrays, attrs)[1:], strict=True):
+            visits = np.zeros(out.shape, "int32")
+
+            def epilogue(index, value, shape=out.shape):
+                first, second, rest = index
+                place = f"({first} * {shape[1]} + {second}) * {shape[2] * shape[3]} + {rest}"
+                return f"out0[{place}] = 2 * {value};\nextra0[{place}] += 1;"
+
+            case.epilogue, case.extra = epilogue, (visits,)
+            cases.append(case)
+            found.append((out, visits, want))
+    run_cases(cases)
+    for out, visits, want in found:
+        np.testing.assert_array_equal(out, 2 * want)
+        assert (visits == 1).all()
+
+
 def test_nothing_to_sum_gives_zeros(run_cases):
     """No images give no work, an empty image inside padding zeros; an epilogue still sees them."""
     padded = PLAIN | {"padding": ((2, 1), (2, 1))}
