@@ -16,8 +16,8 @@ from graphnet.compiler.c import Source
 from graphnet.compiler.errors import BackendError
 from graphnet.compiler.ir import Type
 from graphnet.compiler.printers.text import Places, clean
-from graphnet.compiler.schedule import Array, Leaf, Plan, Storage, flat
-from graphnet.plan_memory import HOMES, Homes
+from graphnet.compiler.schedule import HOMES, Array, Leaf, Plan, Storage, flat
+from graphnet.plan_memory import Homes
 from graphnet.tensor import user_where
 
 if TYPE_CHECKING:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -10,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphnet.compiler.errors import DataError
+from graphnet.compiler.errors import DataError, NameError_
 from graphnet.data import OnDevice, minibatches
+from graphnet.data.suggest import suggest
 from graphnet.tensor import user_where
 
 if TYPE_CHECKING:
@@ -69,6 +71,16 @@ def fit(
         if callback is not None and callback(epoch, values) is False:
             break
     return history
+
+
+OPTIONS = tuple(inspect.signature(fit).parameters)[3:]
+
+
+def check_options(given: Iterable[str]) -> None:
+    """Raises NameError for an option that ``fit`` does not have."""
+    for name in given:
+        if name not in OPTIONS:
+            raise NameError_(f"{user_where()}: fit: {suggest('option', name, OPTIONS)}")
 
 
 def evaluate(net: Net, x: Any, y: Any = None, batch_size: int | None = None) -> float:

@@ -16,7 +16,7 @@ from graphnet.backend import Backend
 from graphnet.compiler.errors import CompileError, DataError, DTypeError, PlanError
 from graphnet.compiler.ir import Type
 from graphnet.files import Saving
-from graphnet.fit import History, evaluate, fit
+from graphnet.fit import History, check_options, evaluate, fit
 from graphnet.inspection import Inspection
 from graphnet.lazy import Loss
 from graphnet.optim import Optimizer
@@ -330,6 +330,7 @@ class Net(Planner, Inspection, Saving):
 
     def fit(self, x: Any, y: Any = None, **options: Any) -> History:
         """Train over arrays; see :func:`graphnet.fit.fit` for the options."""
+        check_options(options)
         return fit(self, x, y, **options)
 
     def evaluate(self, x: Any, y: Any = None, batch_size: int | None = None) -> float:

@@ -223,6 +223,13 @@ def ragged_input():
     net()([[1, 2], [3]])  # here
 
 
+@rejected(
+    gn.NameError, r"^fit: unknown option 'epoch': did you mean 'epochs'\? use one of epochs, batch_size, .*verbose$"
+)
+def option_that_fit_does_not_have():
+    net().fit(X, Y, epoch=3)  # here
+
+
 @rejected(gn.ShapeError, r"^mse: the output has shape \(2, 4\), the target \(2, 5\): reshape one to match$")
 def target_of_another_shape():
     net().step(X, np.zeros((2, 5), np.float32))  # here
