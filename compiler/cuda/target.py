@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from graphnet.compiler.cuda.products import is_large
+from graphnet.compiler.cuda.products import gemm, is_large
+from graphnet.compiler.cuda.source import Gemm
 from graphnet.compiler.schedule import REDUCTIONS, Array, Kernel, Rows
 from graphnet.compiler.target import Target
 from graphnet.compiler.text.programs import rows_program
@@ -15,13 +16,27 @@ from graphnet.kernels.cuda.table import SCRATCH
 from graphnet.kernels.text.view import View
 
 
-def cuda_target(library: bool = False, precision: str = "float32") -> Target:
+def cuda_target(
+    library: bool = False,
+    precision: str = "float32",
+    fuses: Callable[[Gemm], bool] | None = None,
+    fusing: str = "",
+) -> Target:
     """Scratch, packing and fusion as the kernel writers ask for them; every operand is read as it lies.
 
     With ``library`` large products are left to cuBLAS; below float32 ``precision`` smaller ones too, since only it
-    uses tensor cores.
+    uses tensor cores. ``fuses`` says of a product with an epilogue whether the library computes both (None:
+    never), and ``fusing`` is another text where its answers may be others.
     """
-    large: Callable[[Kernel], bool] = (lambda step: is_large(step, precision)) if library else lambda step: False
+
+    def computes(step: Kernel) -> bool:
+        call = gemm(step) if is_large(step, precision) else None
+        if call is None or not call.epilogue:
+            return call is not None
+        # sums are of float32 whatever the precision of products is
+        exact = precision == "float32" or call.epilogue != "bgrada"
+        return exact and fuses is not None and fuses(call)
+
     return Target(
         "cuda",
         _scratch,
@@ -34,8 +49,8 @@ def cuda_target(library: bool = False, precision: str = "float32") -> Target:
         reduced_scratch=_reduced_scratch,
         rows=_fits,
         packing=_packing,
-        library=large,
-        identity=f"cuda {library} {precision}",
+        library=computes if library else lambda step: False,
+        identity=f"cuda {library} {precision} {fusing}",
     )
 
 
