@@ -188,7 +188,7 @@ def compiled(model, x, y=None, **options):
     return gn.compile(model, gn.spec(x.shape), loss=loss, optimizer=optimizer, seed=3, **options)
 
 
-def emulated(**options):
+def on_emulated(**options):
     return {"device": "cuda", "backend": CudaBackend(EmulatedDevice(), **options)}
 
 
@@ -203,7 +203,7 @@ def test_a_hidden_layer_is_one_product_forward_and_two_products_and_a_mask_backw
     x, y = np.zeros((512, 1, 28, 28), "float32"), np.zeros(512, "int64")
     found = {}
     for epilogues in (True, False):
-        net = compiled(mlp, x, y, hidden=(1024,) * 3, **emulated(epilogues=epilogues))
+        net = compiled(mlp, x, y, hidden=(1024,) * 3, **on_emulated(epilogues=epilogues))
         launches = net.backend.emit(net.plan).parts[""]
         found[epilogues] = [i.epilogue for i in launches if isinstance(i, Gemm)], len(launches)
         written = {a.dtype for step in net.plan.steps for a in step.outputs}
@@ -220,7 +220,7 @@ def summed(x):
 
 def test_a_mask_stays_where_the_value_that_it_is_of_would_be_held_for_it_alone(hidden_large):
     x = np.zeros((32, 64), "float32")
-    net = compiled(summed, x, **emulated())
+    net = compiled(summed, x, **on_emulated())
     assert "bool" in {a.dtype for step in net.plan.steps for a in step.outputs}
     assert "relu_bias" not in [i.epilogue for i in net.backend.emit(net.plan).parts[""] if isinstance(i, Gemm)]
 
@@ -230,7 +230,9 @@ def test_nets_with_epilogues_train_as_those_without_and_as_numpys(hidden_large, 
     chosen = np.random.default_rng(0)
     x, y = chosen.normal(size=(32, 64)).astype("float32"), chosen.integers(0, 10, 32)
     target = (y,) if model is layers else ()
-    nets = [compiled(model, x, *target, **w) for w in ({"backend": "numpy"}, emulated(), emulated(epilogues=False))]
+    nets = [
+        compiled(model, x, *target, **w) for w in ({"backend": "numpy"}, on_emulated(), on_emulated(epilogues=False))
+    ]
     losses = [[float(net.step(x, *target)) for _ in range(4)] for net in nets]
     for net, found in zip(nets[1:], losses[1:], strict=True):
         np.testing.assert_allclose(found, losses[0], rtol=1e-5)
@@ -238,3 +240,9 @@ def test_nets_with_epilogues_train_as_those_without_and_as_numpys(hidden_large, 
             np.testing.assert_allclose(net.params[name], value, rtol=1e-4, atol=1e-6)
     if model is layers:
         np.testing.assert_allclose(nets[1](x), nets[0](x), rtol=1e-4, atol=1e-5)
+        for net in nets:  # phase by phase
+            net.forward(x)
+            net.backward(y)
+            net.update()
+        for name, value in nets[0].params.items():
+            np.testing.assert_allclose(nets[1].params[name], value, rtol=1e-4, atol=1e-6)
