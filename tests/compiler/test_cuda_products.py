@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -10,7 +12,8 @@ from graphnet.backend_cuda import CudaBackend
 from graphnet.compiler import build as b
 from graphnet.compiler.compile import compile_graph
 from graphnet.compiler.cuda import Gemm, cuda_target, emit, products
-from graphnet.compiler.cuda.products import LARGE, is_large
+from graphnet.compiler.cuda.products import LARGE, gemm, is_large
+from graphnet.compiler.epilogues import with_epilogue
 from graphnet.compiler.ir import NOWHERE, Graph, Type, leaf
 from graphnet.compiler.passes import Context
 from graphnet.compiler.schedule import Array, Kernel, LoopTerm
@@ -148,6 +151,26 @@ def test_what_the_library_cannot_compute_stays_a_kernel_behind_the_product(all_l
     assert calls(relu(b.add(p, row)), p) == ([""], 1)  # the product is a result itself
     batch = leaf("batch", "input", Type((2, 8, 6), "float32"))
     assert calls(b.add(b.matmul(batch, w), row)) == ([""], 1)
+
+
+def test_a_bias_that_lies_where_the_result_goes_is_not_left_to_the_library(all_large):
+    """It would be read while it is written over."""
+    step = product(array(8, 6), array(6, 4))
+    reader = Kernel("add", {}, (step.outputs[0], replace(array(4), storage=7)), step.outputs, None, NOWHERE, 1, "")
+    apart = with_epilogue(step, replace(reader, outputs=(replace(array(8, 4), storage=8),)))
+    over = with_epilogue(step, replace(reader, outputs=(replace(array(8, 4), storage=7),)))
+    assert gemm(apart).epilogue == "bias"
+    assert gemm(over) is None
+
+
+def test_the_stages_behind_wait_for_both_results_of_a_product(all_large):
+    x, _, row, _, dy = operands()
+    dw, db = b.matmul(b.swap_last(x), dy), b.reduce("sum", dy, (0,), False)
+    target = cuda_target(True, fuses=lambda call: True, fusing="test")
+    graph = Graph((), (("dw", dw), ("b", b.unary("exp", b.add(row, db)))))
+    first, second = emit(compile_graph(graph, Context(target=target, verify=True)), target).parts[""]
+    assert isinstance(first, Gemm)
+    assert not isinstance(second, Gemm)
 
 
 def test_a_library_that_declines_gets_the_product_alone(all_large):
