@@ -116,7 +116,10 @@ class _Merger:
 
     def _may_be(self, merged: Kernel, product: Step) -> bool:
         """Whether the library, where it is the library's product, computes the merged step."""
-        return not isinstance(product, Kernel) or not self._library(product) or self._library(merged)
+        if not isinstance(product, Kernel) or not self._library(product):
+            return True
+        # what outlives a run is written by kernels, which see whether an index was out of range
+        return self._library(merged) and all(self._storages[a.storage].kind == "temp" for a in merged.outputs)
 
 
 def with_epilogue(product: Kernel, reader: Kernel | Fused) -> Kernel | None:

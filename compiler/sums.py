@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from math import prod
 
 from graphnet.compiler.merging import place, placed, use
 from graphnet.compiler.schedule import Array, Kernel, Step, Storage
+from graphnet.compiler.strides import reshaped
 
 SUMS = "sums"
 """The attribute of a product with two results: left @ right, and the sum of right's rows."""
@@ -28,11 +30,12 @@ def sum_with_products(
     found = list(steps)
     uses = [use(s) for s in found]
     for step in steps:
-        if not isinstance(step, Kernel) or step.op != "sum" or not _is_over_rows(step):
+        rows = _rows(step)
+        if rows is None or not isinstance(step, Kernel):
             continue
         j = found.index(step)
         for i, product in enumerate(found):
-            if not isinstance(product, Kernel) or not _reads(product, step.inputs[0]) or not library(product):
+            if not isinstance(product, Kernel) or not _reads(product, rows) or not library(product):
                 continue
             outs = (product.outputs[0], _row(step.outputs[0]))
             summed = replace(product, attrs={SUMS: True}, outputs=outs)
@@ -47,10 +50,14 @@ def sum_with_products(
     return found
 
 
-def _is_over_rows(step: Kernel) -> bool:
-    """Whether it is the sum of a matrix's rows, of nothing else, and of the matrix as it lies."""
-    plain = step.prologue is None and step.epilogue is None
-    return plain and len(step.inputs[0].shape) == 2 and step.attrs["axes"] == (0,) and step.outputs[0].contiguous
+def _rows(step: Step) -> Array | None:
+    """The matrix whose rows a step sums, all axes but the last of its operand being one."""
+    if not isinstance(step, Kernel) or step.op != "sum" or not step.outputs[0].contiguous:
+        return None
+    *lead, columns = step.inputs[0].shape or (1,)
+    if not lead or step.attrs["axes"] != tuple(range(len(lead))) or not step.inputs[0].size:
+        return None
+    return reshaped(step.inputs[0], (prod(lead), columns))
 
 
 def _reads(product: Kernel, rows: Array) -> bool:

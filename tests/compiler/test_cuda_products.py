@@ -192,6 +192,9 @@ def test_the_sum_of_a_right_operands_rows_comes_with_the_product(all_large):
     dw = b.matmul(b.swap_last(x), dy)
     for keep in (False, True):
         assert calls(dw, b.reduce("sum", dy, (0,), keep)) == (["bgrada"], 0)
+    split = b.reshape(dy, (2, 4, 4))
+    assert calls(dw, b.reduce("sum", split, (0, 1), False)) == (["bgrada"], 0)
+    assert calls(dw, b.reduce("sum", split, (0,), False)) == ([""], 1)
     assert calls(dw, b.reduce("sum", dy, (0,), False), precision="tf32") == ([""], 1)
     assert calls(dw, b.reduce("sum", dy, (1,), False)) == ([""], 1)
     assert calls(dw, b.reduce("sum", x, (0,), False)) == ([""], 1)
@@ -269,3 +272,27 @@ def test_nets_with_epilogues_train_as_those_without_and_as_numpys(hidden_large, 
             net.update()
         for name, value in nets[0].params.items():
             np.testing.assert_allclose(nets[1].params[name], value, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("kept", [lambda p, b: p, lambda p, b: gn.relu(p + b)], ids=["product", "epilogue"])
+def test_no_product_of_the_library_writes_a_state_as_it_cannot_see_that_a_label_was_bad(all_large, kept):
+    """A step that is refused changes nothing; a call of the library is not held back."""
+
+    @gn.model
+    def remembering(x):
+        w, b = gn.param("w", (6, 4), gn.init.normal(0.0, 1.0)), gn.param("b", (4,))
+        last = gn.state("last", (8, 4))
+        last.assign(kept(x @ w, b))
+        return gn.layers.dense(x, 3)
+
+    chosen = np.random.default_rng(0)
+    x, y = chosen.normal(size=(8, 6)).astype("float32"), np.zeros(8, "int64")
+    net = compiled(remembering, x, y, **on_emulated())
+    net.step(x, y)
+    before = np.array(net.states["remembering/last"])
+    assert np.abs(before).max() > 0
+    with pytest.raises(gn.DataError, match="out of range"):
+        float(net.step(2 * x, y + 5))
+    np.testing.assert_array_equal(net.states["remembering/last"], before)
+    net.step(2 * x, y)
+    assert np.abs(net.states["remembering/last"] - before).max() > 0

@@ -273,6 +273,7 @@ def test_without_a_cublaslt_of_use_cublas_computes_products_alone(cublas, cublas
 
 
 def test_the_version_and_the_gpu_are_part_of_a_plans_identity(cublaslt):
+    assert device_cupy.gpu()._library.describe() == "cuBLAS 13.0.2 by nvmath, epilogues by cublasLt 130200"
     assert "cublasLt 130200 90 3" in CudaBackend(device_cupy.gpu()).target.identity
     assert "cublasLt" not in CudaBackend(device_cupy.gpu(), epilogues=False).target.identity
 
