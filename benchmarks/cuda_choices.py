@@ -5,7 +5,7 @@
 
     products       graphnet's products beside cuBLAS, one by one
     convolutions   graphnet's convolutions beside cuDNN, one by one
-    library        steps with large products left to cuBLAS, and with none
+    library        steps with large products left to cuBLAS, with epilogues of cublasLt or without, and with none
     loops          steps whose loop over time is one cooperative kernel, or unrolled into launches of a graph
     together       steps that are one cooperative kernel, or a kernel for each stage
 
@@ -40,7 +40,10 @@ from graphnet.device_cupy import no_gpu
 UNROLLED = 100_000  # launches: more than any loop here becomes
 OPERATIONS = {"products": cuda_kernels.PRODUCTS, "convolutions": cuda_kernels.CONVOLUTIONS}
 STEPS: dict[str, tuple[tuple[str, ...], dict[str, dict[str, Any]]]] = {
-    "library": (("mlp-large", "lenet-b1000", "charlm"), {"cublas": {"library": True}, "own": {"library": False}}),
+    "library": (
+        ("mlp-large", "lenet-b1000", "charlm"),
+        {"cublaslt": {"epilogues": True}, "cublas": {"epilogues": False}, "own": {"library": False}},
+    ),
     "loops": (("charlm", "charlm-h512", "charlm-l2"), {"cooperative": {"unroll": 0}, "unrolled": {"unroll": UNROLLED}}),
     "together": (
         ("empty", "linreg", "softmax", "mlp", "lenet"),

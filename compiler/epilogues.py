@@ -35,8 +35,8 @@ def merge_epilogues(
 ) -> list[Step]:
     """``steps`` with the products of ``ops`` and their elementwise readers merged; lifetimes follow.
 
-    ``kept`` are storages that results are read from after the last step; with ``apart`` the phases stay so. What a
-    ``library`` computes stays alone.
+    ``kept`` are storages that results are read from after the last step; with ``apart`` the phases stay so. A product
+    that a ``library`` computes takes its reader if the library computes both.
     """
     return _Merger(steps, storages, ops, kept, apart, library).run(steps)
 
@@ -72,7 +72,7 @@ class _Merger:
                 later = (self._reader(found, uses, k) for k in range(i + 1, j))
                 j = None if j in later else j
             merged = self._merge(found[i], found[j]) if j is not None else None
-            if merged is None or j is None:
+            if merged is None or j is None or not self._may_be(merged, found[i]):
                 i += 1
                 continue
             at = place(uses, i, j)
@@ -90,8 +90,10 @@ class _Merger:
         step = steps[i]
         if not isinstance(step, Kernel) or step.op not in self._ops or step.epilogue is not None:
             return None
+        if len(step.outputs) != 1:
+            return None
         out = step.outputs[0]
-        if (step.op == "matmul" and len(out.shape) != 2) or self._library(step):
+        if step.op == "matmul" and len(out.shape) != 2:
             return None
         s = self._storages[out.storage]
         whole = out.contiguous and out.nbytes == s.nbytes and not out.terms
@@ -113,34 +115,44 @@ class _Merger:
     def _merge(self, product: Step, reader: Step) -> Kernel | None:
         if not isinstance(product, Kernel) or not isinstance(reader, (Kernel, Fused)):
             return None
-        if self._apart and product.phase != reader.phase:
-            return None
-        fused = as_fused(reader)
-        out = product.outputs[0]
-        where = [i for i, a in enumerate(fused.inputs) if a.storage == out.storage] if fused is not None else []
-        if fused is None or len(where) != 1 or not fused.inputs[where[0]].contiguous:
-            return None
-        if fused.inputs[where[0]].size != out.size or fused.inputs[where[0]].dtype != out.dtype:
-            return None
-        others = [a for i, a in enumerate(fused.inputs) if i != where[0]]
-        full = fused.outputs[0].shape
-        if math.prod(full) != out.size:
-            return None  # the reader repeats the result
-        # a convolution's elements are numbered by image, channel and pixel, a kernel's by two channels and element
-        flat_shape = (*out.shape[:2], math.prod(out.shape[2:])) if product.op in CONVOLUTIONS else out.shape
-        found = [spread_as(a, full, flat_shape) for a in (*fused.outputs, *others)]
-        if any(a is None for a in found):
-            return None
-        arrays = [a for a in found if a is not None]
-        outs = tuple(arrays[: len(fused.outputs)])
-        # a tile's results are written before the product has read all that it reads
-        if any(overlaps(a, o) for a in product.inputs for o in outs):
-            return None
-        epilogue = Epilogue(
-            fused.program, fused.temps, len(product.inputs), (where[0],), out.shape, out.dtype, reader.op, reader.where
-        )
-        inputs = (*product.inputs, *arrays[len(fused.outputs) :])
-        return replace(product, inputs=inputs, outputs=outs, epilogue=epilogue)
+        return None if self._apart and product.phase != reader.phase else with_epilogue(product, reader)
+
+    def _may_be(self, merged: Kernel, product: Step) -> bool:
+        """Whether the library, where it is the library's product, computes the merged step."""
+        if not isinstance(product, Kernel) or not self._library(product):
+            return True
+        # what outlives a run is written by kernels, which see whether an index was out of range
+        return self._library(merged) and all(self._storages[a.storage].kind == "temp" for a in merged.outputs)
+
+
+def with_epilogue(product: Kernel, reader: Kernel | Fused) -> Kernel | None:
+    """The product with its reader's work as its epilogue; None if the reader's is no such work."""
+    fused = as_fused(reader)
+    out = product.outputs[0]
+    where = [i for i, a in enumerate(fused.inputs) if a.storage == out.storage] if fused is not None else []
+    if fused is None or len(where) != 1 or not fused.inputs[where[0]].contiguous:
+        return None
+    if fused.inputs[where[0]].size != out.size or fused.inputs[where[0]].dtype != out.dtype:
+        return None
+    others = [a for i, a in enumerate(fused.inputs) if i != where[0]]
+    full = fused.outputs[0].shape
+    if math.prod(full) != out.size:
+        return None  # the reader repeats the result
+    # a convolution's elements are numbered by image, channel and pixel, a kernel's by two channels and element
+    flat_shape = (*out.shape[:2], math.prod(out.shape[2:])) if product.op in CONVOLUTIONS else out.shape
+    found = [spread_as(a, full, flat_shape) for a in (*fused.outputs, *others)]
+    if any(a is None for a in found):
+        return None
+    arrays = [a for a in found if a is not None]
+    outs = tuple(arrays[: len(fused.outputs)])
+    # a tile's results are written before the product has read all that it reads
+    if any(overlaps(a, o) for a in product.inputs for o in outs):
+        return None
+    epilogue = Epilogue(
+        fused.program, fused.temps, len(product.inputs), (where[0],), out.shape, out.dtype, reader.op, reader.where
+    )
+    inputs = (*product.inputs, *arrays[len(fused.outputs) :])
+    return replace(product, inputs=inputs, outputs=outs, epilogue=epilogue)
 
 
 def as_fused(step: Kernel | Fused) -> Fused | None:

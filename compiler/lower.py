@@ -18,6 +18,7 @@ from graphnet.compiler.grouping import hoist_packs, pair_pools
 from graphnet.compiler.ir import NOWHERE, Graph, Node, Type, Where, is_leaf
 from graphnet.compiler.lower_loops import lower_cond, lower_scan
 from graphnet.compiler.many import merge_many
+from graphnet.compiler.masks import recompute_masks
 from graphnet.compiler.memory import plan_memory
 from graphnet.compiler.merging import drop_unused
 from graphnet.compiler.order import PHASES, Order, is_phased, is_view, order, producible
@@ -28,6 +29,7 @@ from graphnet.compiler.rotation import rotate_loops
 from graphnet.compiler.rows import merge_rows
 from graphnet.compiler.schedule import END, Array, Fused, Kernel, Plan, Step, Storage
 from graphnet.compiler.strides import contiguous_strides, view
+from graphnet.compiler.sums import sum_with_products
 from graphnet.compiler.target import NUMPY, Target
 
 Values = dict[Node, Array]
@@ -243,6 +245,8 @@ def lower(graph: Graph, reuse: bool = True, target: Target = NUMPY) -> Plan:
         apart = is_phased(graph)
         if target.waits:
             steps = rotate_loops(steps, low.storages, kept, target.library)
+        steps = recompute_masks(steps, low.storages, kept, target.library)
+        steps = sum_with_products(steps, low.storages, apart, target.library)
         steps = merge_epilogues(steps, low.storages, target.epilogues, kept, apart, target.library)
         steps = merge_rows(steps, low.storages, target.rows, kept, apart)
         steps = merge_prologues(steps, low.storages, target, kept, apart)

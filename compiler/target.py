@@ -32,7 +32,7 @@ class Target:
     reduced_scratch (op, attrs, inputs, output, shape) -> bytes of scratch to reduce a program over shape
     rows           (program over rows) -> whether the backend runs it as one step
     packing        (out, left, right, groups) -> panel width and bytes of a product's right operand packed for a loop
-    library        (product) -> whether a library computes it, so that nothing may be merged into it
+    library        (product) -> whether a library computes it, and its epilogue if it has one: it gets no other
     waits          whether each step inside a loop waits for the whole device, so that fewer are better
     resting        bytes of the largest temporaries that rest for some steps, so that steps may stand side by side
     compiled       whether steps are compiled loops: fused and vectorised, with nothing to pay for a call

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from graphnet.arrays import as_array
-from graphnet.compiler.cuda import Options, Source, cuda_target, emit
+from graphnet.compiler.cuda import Gemm, Options, Source, cuda_target, emit
 from graphnet.compiler.ir import Type
 from graphnet.compiler.schedule import Plan
 from graphnet.device import Device
-from graphnet.device_plan import CudaExecutable
+from graphnet.device_plan import CudaExecutable, product_of
 from graphnet.plan_memory import Homes
 
 
@@ -20,7 +20,8 @@ class CudaBackend:
     """Runs plans on a device: ``device_cupy.gpu()``, or an ``EmulatedDevice``.
 
     ``precision``, one of ``backend.PRECISIONS``, is that of products of float32; with ``library`` False graphnet's own
-    kernels compute all of them. ``options`` say how a plan is cut into kernels.
+    kernels compute all of them, with ``epilogues`` False cuBLAS computes products and nothing besides. ``options`` say
+    how a plan is cut into kernels.
     """
 
     def __init__(
@@ -29,12 +30,18 @@ class CudaBackend:
         precision: str = "float32",
         library: bool = True,
         options: Options | None = None,
+        epilogues: bool = True,
     ) -> None:
         self.device = device
         self.name = device.name
         self.precision = precision
         self.options = options or Options()
-        self.target = cuda_target(library and device.library, precision)
+        fusing = device.fusing if library and epilogues else ""
+        self.target = cuda_target(library and device.library, precision, self._fuses if fusing else None, fusing)
+
+    def _fuses(self, call: Gemm) -> bool:
+        """Whether the device's library computes a product with its epilogue; storages begin at multiples of 16."""
+        return self.device.fuses(product_of(call, self.precision, lambda storage: 0))
 
     def allocate(self, type_: Type) -> Any:
         return self.device.allocate(type_)

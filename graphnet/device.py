@@ -47,7 +47,10 @@ class Operand:
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """out (m, n) = left (m, k) @ right (k, n), ``batch`` of them, of one dtype, computed in ``precision``."""
+    """out (m, n) = left (m, k) @ right (k, n), ``batch`` of them, of one dtype, computed in ``precision``.
+
+    ``epilogue`` is what is done besides, with the numbers at ``row``: see ``graphnet.compiler.cuda.Gemm``.
+    """
 
     m: int
     n: int
@@ -58,6 +61,8 @@ class Product:
     left: Operand
     right: Operand
     out: Operand
+    epilogue: str = ""
+    row: Address = 0
 
 
 Work = Call | Product
@@ -97,11 +102,16 @@ class Lane(Protocol):
 class Device(Protocol):
     """A GPU, or what stands in for one. What it is asked to do is done in the order of asking; lanes have their own.
 
-    ``name`` is the backend's, ``library`` says whether it has products of its own.
+    ``name`` is the backend's, ``library`` says whether it has products of its own. ``fusing`` names what computes
+    products with an epilogue, where its answers to ``fuses`` may differ; "" if nothing.
     """
 
     name: str
     library: bool
+    fusing: str
+
+    def fuses(self, product: Product) -> bool:
+        """Whether the library computes a product with its epilogue; of the addresses only the rest by 16 counts."""
 
     def allocate(self, type_: Type) -> Any:
         """A zeroed array at a boundary of ALIGNED bytes; raises BackendError where there is no room for it."""

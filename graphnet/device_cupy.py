@@ -100,11 +100,19 @@ class CupyDevice:
 
     @functools.cached_property
     def _library(self) -> Library | None:
-        return library_or_none(self.allocate)
+        return library_or_none(self)
 
     @property
     def library(self) -> bool:
         return self._library is not None
+
+    @property
+    def fusing(self) -> str:
+        model = f"{self.capability} {self.multiprocessors}"
+        return f"{self._library.fusing} {model}" if self._library is not None and self._library.fusing else ""
+
+    def fuses(self, product: Product) -> bool:
+        return self._library is not None and self._library.fuses(product)
 
     # -- memory ---------------------------------------------------------------------------------------
 
@@ -275,7 +283,7 @@ class CupyDevice:
         if isinstance(one, Product):
             if self._library is None:
                 raise BackendError(f"{user_where()}: a plan leaves products to cuBLAS, which was not found here")
-            return functools.partial(self._library.multiply, one)
+            return self._library.bound(one)
         return self._kernel(one)
 
     def _kernel(self, call: Call) -> Callable[[Any], None]:

@@ -31,6 +31,7 @@ class EmulatedDevice:
     """
 
     name = "emulated"
+    fusing = "numpy"
 
     def __init__(
         self,
@@ -44,6 +45,9 @@ class EmulatedDevice:
         self.library = library
         self._all = bytes_in_all or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         self._used = 0
+
+    def fuses(self, product: Product) -> bool:
+        return True
 
     # -- memory ---------------------------------------------------------------------------------------
 
@@ -168,11 +172,17 @@ def _bytes_at(address: Address, nbytes: int) -> np.ndarray:
 
 
 def _multiply(p: Product) -> None:
-    """The product by NumPy, matrix by matrix."""
+    """The product by NumPy, matrix by matrix, with its epilogue."""
+    row = _bytes_at(p.row, p.n * np.dtype(p.dtype).itemsize).view(p.dtype) if p.row else None
     for b in range(p.batch):
         left = _matrix(p.left, p.m, p.k, p.dtype, b)
         right = _matrix(p.right, p.k, p.n, p.dtype, b)
-        _matrix(p.out, p.m, p.n, p.dtype, b)[...] = left @ right
+        result = left @ right
+        if p.epilogue == "bgrada" and row is not None:
+            right.sum(0, out=row)
+        elif row is not None:
+            result += row
+        _matrix(p.out, p.m, p.n, p.dtype, b)[...] = np.maximum(result, 0) if "relu" in p.epilogue else result
 
 
 def _matrix(operand: Operand, rows: int, columns: int, dtype: str, number: int) -> np.ndarray:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import struct
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -128,12 +128,8 @@ class CudaExecutable:
         return found
 
     def _product(self, g: Gemm, moved: Mapping[int, Address]) -> Product:
-        def operand(m: Matrix) -> Operand:
-            address = self._address(self.plan.storages[m.storage], moved) + m.offset
-            return Operand(address, m.stride, m.transposed, m.step)
-
-        kinds = (g.dtype, self._backend.precision)
-        return Product(g.m, g.n, g.k, g.batch, *kinds, operand(g.left), operand(g.right), operand(g.out))
+        place = lambda storage: self._address(self.plan.storages[storage], moved)  # noqa: E731 - a name for a parameter
+        return product_of(g, self._backend.precision, place)
 
     def _struct(self, source: Source, moved: Mapping[int, Address]) -> bytes:
         """``struct net`` as bytes."""
@@ -303,6 +299,17 @@ class CudaExecutable:
         self._counted(repeats + 1)
         self.check()
         return [(step, float(np.median(r))) for step, r in zip(self.plan.steps, seconds, strict=True)]
+
+
+def product_of(g: Gemm, precision: str, place: Callable[[int], Address]) -> Product:
+    """A call of the library with the addresses at which ``place`` says that storages begin."""
+
+    def operand(m: Matrix) -> Operand:
+        return Operand(place(m.storage) + m.offset, m.stride, m.transposed, m.step)
+
+    row = place(g.row.storage) + g.row.offset if g.row is not None else 0
+    matrices = (operand(g.left), operand(g.right), operand(g.out))
+    return Product(g.m, g.n, g.k, g.batch, g.dtype, precision, *matrices, g.epilogue, row)
 
 
 def _bytes(count: int) -> Type:

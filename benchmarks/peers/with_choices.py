@@ -24,15 +24,22 @@ def device_of(emulated: bool) -> Device:
 
 
 def backend(
-    emulated: bool = False, library: bool = True, together: bool = False, unroll: int = 0, precision: str = "float32"
+    emulated: bool = False,
+    library: bool = True,
+    epilogues: bool = True,
+    together: bool = False,
+    unroll: int = 0,
+    precision: str = "float32",
 ) -> CudaBackend:
     """The CUDA backend with these choices.
 
-    library   large products are left to cuBLAS
-    together  the kernels of all stages are one cooperative kernel
-    unroll    launches up to which a loop is unrolled; a longer one is a cooperative kernel
+    library    large products are left to cuBLAS
+    epilogues  and what cublasLt can compute with them
+    together   the kernels of all stages are one cooperative kernel
+    unroll     launches up to which a loop is unrolled; a longer one is a cooperative kernel
     """
-    return CudaBackend(device_of(emulated), precision, library, Options(together=together, unroll=unroll))
+    options = Options(together=together, unroll=unroll)
+    return CudaBackend(device_of(emulated), precision, library, options, epilogues)
 
 
 class Chosen(Graphnet):

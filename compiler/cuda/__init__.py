@@ -1,7 +1,7 @@
 """Plans as CUDA files: kernels for the steps of a schedule, and the launches that run them."""
 
 from graphnet.compiler.cuda.file import Options, emit
-from graphnet.compiler.cuda.source import BY_VALUE, NOTES, RING, Gemm, Launch, Matrix, Source
+from graphnet.compiler.cuda.source import BY_VALUE, NOTES, RING, Gemm, Launch, Matrix, Row, Source
 from graphnet.compiler.cuda.target import cuda_target
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "Launch",
     "Matrix",
     "Options",
+    "Row",
     "Source",
     "cuda_target",
     "emit",

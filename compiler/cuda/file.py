@@ -72,8 +72,11 @@ class _File:
             value = f"*{self.memory.pointer(step.predicate, False)}"
             return [BranchOf(step, value, (reads,) if reads else (), sides)]
         if isinstance(step, Kernel) and self._target.library(step):
-            found = [access(self.memory, a, i == 0, None, 1) for i, a in enumerate((*step.outputs, *step.inputs))]
-            return [Library(gemm(step, self.memory), tuple(a for a in found if a))]
+            call = gemm(step)
+            assert call is not None
+            arrays = [*((a, True) for a in step.outputs), *((a, False) for a in step.inputs)]
+            found = [access(self.memory, a, write, None, 1) for a, write in arrays]
+            return [Library(call, tuple(a for a in found if a))]
         return list(self._steps.functions(step, step.position, self._comments.step(step, "")))
 
     def _finish(self) -> list[Node]:

@@ -58,10 +58,22 @@ class Matrix:
 
 
 @dataclass(frozen=True, slots=True)
+class Row:
+    """A row of numbers that lie in one piece, bytes ``offset`` into a storage."""
+
+    storage: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
 class Gemm:
     """out (m, n) = left (m, k) @ right (k, n), ``batch`` of them, of one dtype: "float32" or "float64".
 
-    ``transposed`` matrices are stored the other way round; out never is.
+    ``transposed`` matrices are stored the other way round; out never is. What the library does besides, if
+    ``epilogue`` says so, with a ``row`` of n numbers of the same dtype:
+
+    bias, relu, relu_bias    out = product + row, relu(product), relu(product + row)
+    bgrada                   row = the sum of the rows of right
     """
 
     m: int
@@ -73,6 +85,8 @@ class Gemm:
     right: Matrix
     out: Matrix
     steps: tuple[int, ...] = ()
+    epilogue: str = ""
+    row: Row | None = None
 
     @property
     def position(self) -> int:

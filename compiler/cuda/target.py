@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from graphnet.compiler.cuda.products import is_large
+from graphnet.compiler.cuda.products import gemm, is_large
+from graphnet.compiler.cuda.source import Gemm
 from graphnet.compiler.epilogues import CONVOLUTIONS
 from graphnet.compiler.schedule import REDUCTIONS, Array, Kernel, Rows
 from graphnet.compiler.target import Target
@@ -23,14 +24,28 @@ BLOCKS = 2
 """Blocks of inputs: one is filled from the host while the device reads the other."""
 
 
-def cuda_target(library: bool = False, precision: str = "float32") -> Target:
+def cuda_target(
+    library: bool = False,
+    precision: str = "float32",
+    fuses: Callable[[Gemm], bool] | None = None,
+    fusing: str = "",
+) -> Target:
     """Scratch, packing and fusion as the kernel writers ask for them; every operand is read as it lies.
 
     With ``library`` large products are left to cuBLAS. Below float32 ``precision`` it and the writers may use tensor
-    cores: the writers with operands rounded to TF32, also for "bf16".
+    cores: the writers with operands rounded to TF32, also for "bf16". ``fuses`` says of a product with an epilogue
+    whether the library computes both (None: never), and ``fusing`` is another text where its answers may be others.
     """
     tensor = precision != "float32"
-    large: Callable[[Kernel], bool] = (lambda step: is_large(step, precision)) if library else lambda step: False
+
+    def computes(step: Kernel) -> bool:
+        call = gemm(step) if is_large(step, precision) else None
+        if call is None or not call.epilogue:
+            return call is not None
+        # sums are of float32 whatever the precision of products is
+        exact = precision == "float32" or call.epilogue != "bgrada"
+        return exact and fuses is not None and fuses(call)
+
     return Target(
         "cuda",
         partial(_scratch, tensor),
@@ -43,11 +58,11 @@ def cuda_target(library: bool = False, precision: str = "float32") -> Target:
         reduced_scratch=_reduced_scratch,
         rows=_fits,
         packing=partial(_packing, tensor),
-        library=large,
+        library=computes if library else lambda step: False,
         tensor=tensor,
         blocks=BLOCKS,
         resting=RESTING,
-        identity=f"cuda {library} {precision}",
+        identity=f"cuda {library} {precision} {fusing}",
     )
 
 

@@ -165,6 +165,40 @@ def test_large_products_are_those_of_cublas_in_the_precision_asked_for(precision
     np.testing.assert_array_equal(net(x), net(x))
 
 
+@gn.model
+def wide(x):
+    return gn.layers.dense(gn.relu(gn.layers.dense(x, 1024)), 1024)
+
+
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bf16"])
+def test_epilogues_of_cublaslt_are_what_graphnets_kernels_compute(precision):
+    """Losses, parameters and results, the same in every run; and NaN stays NaN."""
+    if not gpu().fusing:
+        pytest.skip("nvmath or cublasLt is missing")
+    x = np.random.default_rng(0).normal(size=(512, 1024)).astype("float32")
+    y = np.arange(512)
+    found, used = [], []
+    for epilogues in (True, True, False):
+        backend = CudaBackend(gpu(), precision, epilogues=epilogues)
+        loss, optimizer = gn.losses.softmax_cross_entropy, gn.optim.SGD(lr=0.1)
+        net = gn.compile(wide, gn.spec(x.shape), loss=loss, optimizer=optimizer, device="cuda", backend=backend)
+        used.append({i.epilogue for i in backend.emit(net.plan).parts[""] if isinstance(i, Gemm)} - {""})
+        found.append(([float(net.step(x, y)) for _ in range(5)], params(net), net(x)))
+        broken = x.copy()
+        broken[3, 5] = np.nan
+        assert np.isnan(net(broken)[3]).all()
+        assert np.isfinite(net(broken)[:3]).all()
+    assert used[0]
+    assert not used[2]
+    assert found[0][0] == found[1][0]
+    tolerance = {"float32": 1e-4, "tf32": 1e-2, "bf16": 5e-2}[precision]
+    np.testing.assert_allclose(found[0][0], found[2][0], rtol=tolerance)
+    np.testing.assert_allclose(found[0][2], found[2][2], rtol=tolerance, atol=tolerance)
+    for name, value in found[0][1].items():
+        np.testing.assert_array_equal(found[1][1][name], value)
+        np.testing.assert_allclose(found[2][1][name], value, rtol=tolerance, atol=tolerance)
+
+
 def test_a_bad_label_stops_the_step_and_the_next_goes_on(data):
     net = compiled()
     net.step(*data)
