@@ -12,22 +12,22 @@ from graphnet.compiler.cuda.source import Gemm, Matrix, Row
 from graphnet.compiler.schedule import Array, Epilogue, Kernel
 from graphnet.compiler.sums import SUMS
 
-LARGE = {"float32": 1 << 28, "tf32": 1 << 22, "bf16": 1 << 22}
-"""Multiply-adds from which a product is left to the library, by precision: below, one kernel that also does the
-elementwise work behind it saves more than the library's better inner loop. Not measured on a GPU yet."""
+LARGE = 1 << 28
+"""Multiply-adds from which a product is left to the library: below, one kernel that also does the elementwise work
+behind it saves more than the library's better inner loop. Not measured on a GPU yet, at any precision."""
 
 ALIGNED = 16
 """Bytes at whose multiples the library wants a row to begin."""
 
 
-def is_large(step: Kernel, precision: str) -> bool:
+def is_large(step: Kernel) -> bool:
     """Whether a step is a product that the library should compute, and can, but for its epilogue."""
     if step.op != "matmul" or any(a.terms for a in (*step.inputs, *step.outputs)):
         return False
     out, (left, right) = step.outputs[0], step.inputs[:2]
     if out.dtype not in ("float32", "float64") or out.size == 0 or len(left.shape) < 2 or len(right.shape) < 2:
         return False
-    if out.size * left.shape[-1] < LARGE[precision]:
+    if out.size * left.shape[-1] < LARGE:
         return False
     return _layout(out, False) is not None and _layout(left, True) is not None and _layout(right, True) is not None
 

@@ -39,7 +39,7 @@ def cuda_target(
     tensor = precision != "float32"
 
     def computes(step: Kernel) -> bool:
-        call = gemm(step) if is_large(step, precision) else None
+        call = gemm(step) if is_large(step) else None
         if call is None or not call.epilogue:
             return call is not None
         # sums are of float32 whatever the precision of products is

@@ -130,7 +130,7 @@ def cautions(args: argparse.Namespace) -> list[str]:
     if "emulated" in backends_of(args.backend):
         found.append("backend emulated runs CUDA text on the CPU, thread by thread: its times say nothing about a GPU")
     if args.precision != "float32":
-        found.append(f"graphnet's large products round their operands to {args.precision}, those of others do not")
+        found.append(f"graphnet's products may round their operands to {args.precision}, those of others do not")
     return found
 
 

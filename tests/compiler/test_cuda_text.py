@@ -178,8 +178,6 @@ def test_large_products_go_to_the_library_where_there_is_one():
     assert not any(isinstance(item, Gemm) for item in emitted("images", library=True).parts[""])
 
 
-def test_below_float32_smaller_products_go_to_the_library_too():
-    def count(precision):
-        return sum(isinstance(i, Gemm) for i in emitted("letters", library=True, precision=precision).parts[""])
-
-    assert count("tf32") >= count("float32") == 0
+def test_below_float32_products_are_for_tensor_cores():
+    found = [emitted("letters", precision=p).text.count("on tensor cores") for p in ("float32", "tf32", "bf16")]
+    assert found == [0, 2, 2]

@@ -366,7 +366,7 @@ def test_what_times_mean_is_said_before_them(tmp_path: Path, capsys: Capture) ->
     assert json.loads(path.read_text())["notes"] == [first]
     given = argparse.Namespace(backend="auto", precision="tf32")
     (line,) = importlib.import_module("graphnet.cli.bench").cautions(given)
-    assert line == "graphnet's large products round their operands to tf32, those of others do not"
+    assert line == "graphnet's products may round their operands to tf32, those of others do not"
     entry = harness("peers.registry").graphnet("auto", "cuda", "tf32")
     assert (entry.name, entry.arguments["precision"]) == ("graphnet-tf32", "tf32")
 

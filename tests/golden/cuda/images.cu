@@ -475,7 +475,7 @@ GN_INLINE void s4(const struct net &net, const int unit, char *const gn_shared,
     }
 }
 
-/*    7 bounded size=>4 wrap=>False (8,) int32  at test_cuda_text.py:44 softmax_cross_entropy
+/*    7 bounded size=>4 wrap=>False (8,) int32  at test_cuda_text.py:50 softmax_cross_entropy
  *        [arena+0x0 32 B] <- [input target] (8,) */
 GN_INLINE void s7(const struct net &net, const int unit, int32_t *restrict out0,
     const int32_t * in0)
@@ -504,7 +504,7 @@ GN_INLINE void s7(const struct net &net, const int unit, int32_t *restrict out0,
     }
 }
 
-/*    8 rows of 4: (8,1) float32, (8,4) float32  at test_cuda_text.py:44 softmax_cross_entropy
+/*    8 rows of 4: (8,1) float32, (8,4) float32  at test_cuda_text.py:50 softmax_cross_entropy
  *        out0 [arena+0x40 32 B]
  *        out1 [arena+0x1580 128 B]
  *        <- in0 [arena+0x1580 128 B] (8,4)
@@ -590,7 +590,7 @@ GN_INLINE void s8(const struct net &net, const int unit, float *restrict out0,
     }
 }
 
-/*   12 sum axes=>(0,) () float32  at test_cuda_text.py:44 softmax_cross_entropy
+/*   12 sum axes=>(0,) () float32  at test_cuda_text.py:50 softmax_cross_entropy
  *        out0 [arena+0x1600 4 B] <- in0 [arena+0x40 32 B] (8,)
  *        out0 = sum / 8
  * 8 threads a line */

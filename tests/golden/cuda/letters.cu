@@ -790,7 +790,7 @@ GN_INLINE void s8(const struct net &net, const int unit, char *const gn_shared,
     }
 }
 
-/*   11 bounded size=>7 wrap=>False (32,5) int32  at test_cuda_text.py:44 softmax_cross_entropy
+/*   11 bounded size=>7 wrap=>False (32,5) int32  at test_cuda_text.py:50 softmax_cross_entropy
  *        [arena+0x0 640 B] <- [input target] (32,5) */
 GN_INLINE void s11(const struct net &net, const int unit, int32_t *restrict out0,
     const int32_t * in0)
@@ -819,7 +819,7 @@ GN_INLINE void s11(const struct net &net, const int unit, int32_t *restrict out0
     }
 }
 
-/*   12 rows of 7: (32,5,1) float32, (32,5,7) float32  at test_cuda_text.py:44 softmax_cross_entropy
+/*   12 rows of 7: (32,5,1) float32, (32,5,7) float32  at test_cuda_text.py:50 softmax_cross_entropy
  *        out0 [arena+0x280 640 B]
  *        out1 [arena+0x1f000 4,480 B]
  *        <- in0 [arena+0x1f000 4,480 B] (32,5,7)
@@ -905,7 +905,7 @@ GN_INLINE void s12(const struct net &net, const int unit, float *restrict out0,
     }
 }
 
-/*   16 sum axes=>(0,1) () float32  at test_cuda_text.py:44 softmax_cross_entropy
+/*   16 sum axes=>(0,1) () float32  at test_cuda_text.py:50 softmax_cross_entropy
  *        out0 [arena+0x23380 4 B] <- in0 [arena+0x280 640 B] (32,5)
  *        out0 = sum / 160
  * 256 threads a line */
