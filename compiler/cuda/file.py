@@ -148,6 +148,7 @@ class _File:
                 HEADER,
                 self._net(),
                 *([FAIL] if self.fails else []),
+                *([ARRIVE] if meets or ends else []),
                 *([MEETING] if meets else []),
                 *([LAST] if ends else []),
                 *dict.fromkeys(h for f in functions for h in f.helpers),
@@ -204,7 +205,7 @@ NET = """
 struct net {
     char *A;            /* the arena */
     int64_t *note;      /* failed, step, value, rows, losses kept, kept before that failed; the losses */
-    uint32_t *barrier;  /* blocks that have arrived, and how often all have */
+    uint32_t *barrier;  /* where all blocks meet, and how many have ended */
     HOMES
 };
 """
@@ -224,24 +225,42 @@ GN_INLINE void gn_fail(const struct net &net, int step, int64_t value, int64_t r
 GN_INLINE bool gn_failed(const struct net &net) { return *(volatile int64_t *)net.note != 0; }
 """
 
+ARRIVE = """
+/* Adds to a word that all blocks share, after all that was written before, and gives what it held. */
+GN_INLINE uint32_t gn_arrive(uint32_t *word, uint32_t more)
+{
+#if defined(GN_EMULATED)
+    return atomicAdd(word, more);
+#else
+    uint32_t before;
+    asm volatile("atom.add.acq_rel.gpu.u32 %0, [%1], %2;" : "=r"(before) : "l"(word), "r"(more) : "memory");
+    return before;
+#endif
+}
+"""
+
 MEETING = """
-/* All blocks of the grid meet; each then sees what the others wrote before. */
+/* What a word that blocks arrive at holds; what they wrote before is seen then. */
+GN_INLINE uint32_t gn_arrived(const uint32_t *word)
+{
+#if defined(GN_EMULATED)
+    return *(const volatile uint32_t *)word;
+#else
+    uint32_t now;
+    asm volatile("ld.acquire.gpu.u32 %0, [%1];" : "=r"(now) : "l"(word) : "memory");
+    return now;
+#endif
+}
+
+/* All blocks of the grid meet; each then sees what the others wrote before. What they add makes 2^31 together, so
+   that the highest bit changes when the last has come, and the others are as they were. */
 GN_INLINE void gn_meet(uint32_t *barrier)
 {
     __syncthreads();
     if (threadIdx.x == 0) {
-        volatile uint32_t *const times = barrier + 1;
-        const uint32_t before = *times;
-        __threadfence();
-        if (atomicAdd(barrier, 1u) == gridDim.x - 1) {
-            atomicExch(barrier, 0u);
-            __threadfence();
-            atomicAdd(barrier + 1, 1u);
-        } else {
-            while (*times == before)
-                GN_PAUSE();
-        }
-        __threadfence();
+        const uint32_t before = gn_arrive(barrier, blockIdx.x == 0 ? 0x80000001u - gridDim.x : 1u);
+        while (((before ^ gn_arrived(barrier)) & 0x80000000u) == 0)
+            GN_PAUSE();
     }
     __syncthreads();
 }
@@ -251,14 +270,10 @@ LAST = """
 /* Whether all other blocks have ended; what they wrote is seen then. */
 GN_INLINE bool gn_last(uint32_t *barrier)
 {
-    __threadfence();
     __syncthreads();
-    const bool last = __syncthreads_or(threadIdx.x == 0 && atomicAdd(barrier, 1u) == gridDim.x - 1);
-    if (last) {
-        __threadfence();
-        if (threadIdx.x == 0)
-            atomicExch(barrier, 0u);
-    }
+    const bool last = __syncthreads_or(threadIdx.x == 0 && gn_arrive(barrier + 1, 1u) == gridDim.x - 1);
+    if (last && threadIdx.x == 0)
+        barrier[1] = 0;
     return last;
 }
 """

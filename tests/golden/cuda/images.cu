@@ -31,7 +31,8 @@ typedef unsigned long long uint64_t;
 #define __builtin_copysign(a, b) copysign(a, b)
 #define __builtin_isunordered(a, b) ((a) != (a) || (b) != (b))
 #define __builtin_memcpy(to, from, n) memcpy(to, from, n)
-#define GN_PAUSE() __nanosleep(32)
+/* what a loop does that waits for another block */
+#define GN_PAUSE() (void)0
 /* a block's shared memory; the emulator has one for each block that is alive */
 #define GN_SHARED(bytes) __shared__ __align__(16) char gn_shared[bytes]
 #define GN_DYNAMIC() extern __shared__ __align__(16) char gn_dynamic[]
@@ -41,7 +42,7 @@ typedef unsigned long long uint64_t;
 struct net {
     char *A;            /* the arena */
     int64_t *note;      /* failed, step, value, rows, losses kept, kept before that failed; the losses */
-    uint32_t *barrier;  /* blocks that have arrived, and how often all have */
+    uint32_t *barrier;  /* where all blocks meet, and how many have ended */
     char *H[7];
 };
 /* memory that outlives a call:
@@ -68,17 +69,26 @@ GN_INLINE void gn_fail(const struct net &net, int step, int64_t value, int64_t r
 GN_INLINE bool gn_failed(const struct net &net) { return *(volatile int64_t *)net.note != 0; }
 
 
+/* Adds to a word that all blocks share, after all that was written before, and gives what it held. */
+GN_INLINE uint32_t gn_arrive(uint32_t *word, uint32_t more)
+{
+#if defined(GN_EMULATED)
+    return atomicAdd(word, more);
+#else
+    uint32_t before;
+    asm volatile("atom.add.acq_rel.gpu.u32 %0, [%1], %2;" : "=r"(before) : "l"(word), "r"(more) : "memory");
+    return before;
+#endif
+}
+
+
 /* Whether all other blocks have ended; what they wrote is seen then. */
 GN_INLINE bool gn_last(uint32_t *barrier)
 {
-    __threadfence();
     __syncthreads();
-    const bool last = __syncthreads_or(threadIdx.x == 0 && atomicAdd(barrier, 1u) == gridDim.x - 1);
-    if (last) {
-        __threadfence();
-        if (threadIdx.x == 0)
-            atomicExch(barrier, 0u);
-    }
+    const bool last = __syncthreads_or(threadIdx.x == 0 && gn_arrive(barrier + 1, 1u) == gridDim.x - 1);
+    if (last && threadIdx.x == 0)
+        barrier[1] = 0;
     return last;
 }
 
