@@ -8,6 +8,7 @@
     library        steps with large products left to cuBLAS, with epilogues of cublasLt or without, and with none
     loops          steps whose loop over time is one cooperative kernel, or unrolled into launches of a graph
     together       steps that are one cooperative kernel, or a kernel for each stage
+    precision      steps in float32, and on tensor cores: one product of TF32, or three of two such parts
 
 Steps are measured as ``graphnet bench`` measures: every choice in a process of its own, the same first losses from
 each, inputs on the device, rounds in turn. cuBLAS and cuDNN are called by PyTorch, in strict float32.
@@ -48,6 +49,10 @@ STEPS: dict[str, tuple[tuple[str, ...], dict[str, dict[str, Any]]]] = {
     "together": (
         ("empty", "linreg", "softmax", "mlp", "lenet"),
         {"by-stage": {"together": False}, "together": {"together": True}},
+    ),
+    "precision": (
+        ("lenet", "lenet-b1000", "charlm", "mlp-large"),
+        {name: {"precision": name} for name in ("float32", "tf32x3", "tf32")},
     ),
 }
 """Cases, and the choices to compare: names with the keywords of ``peers.with_choices.backend``."""

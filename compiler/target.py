@@ -36,7 +36,7 @@ class Target:
     waits          whether each step inside a loop waits for the whole device, so that fewer are better
     resting        bytes of the largest temporaries that rest for some steps, so that steps may stand side by side
     compiled       whether steps are compiled loops: fused and vectorised, with nothing to pay for a call
-    tensor         whether products may round their operands for tensor cores
+    tensor         how many products tensor cores may compute for one of float32: 0 none, 1 or 3
     blocks         of memory that a plan's inputs take turns in; with more than one, no result is a view of an input
     identity       differs for targets that lower differently; plans for a target without one are not kept
     """
@@ -53,7 +53,7 @@ class Target:
     rows: Callable[[Rows], bool] = lambda step: False
     packing: Packing = lambda out, left, right, groups: (0, 0)
     library: Callable[[Kernel], bool] = lambda step: False
-    tensor: bool = False
+    tensor: int = 0
     blocks: int = 1
     resting: int = 0
     identity: str = ""

@@ -38,7 +38,8 @@ def compile(
     most ``max_plans`` of them. ``seed`` fixes initial weights and all random numbers. ``threads`` is how many
     threads the C backend runs a step on (default: ``GRAPHNET_THREADS``, or the cores this process may use);
     results do not depend on it; beside another backend, or a GPU, it is refused. ``device="cuda"`` runs on a GPU;
-    there, ``precision="tf32"`` or ``"bf16"`` lets products and convolutions round their operands for tensor cores.
+    there, ``precision="tf32"`` or ``"bf16"`` lets products and convolutions round their operands for tensor cores, and
+    ``"tf32x3"`` take each as two numbers that these know.
     """
     if not callable(fn):
         raise CompileError(f"{user_where()}: compile: the model must be a function, got {type(fn).__name__}")

@@ -115,8 +115,8 @@ BACKENDS: dict[str, Callable[..., Backend]] = {
 DEVICES: dict[str, tuple[str, ...]] = {"cpu": ("numpy", "c"), "cuda": ("cuda", "emulated")}
 """The backends of each device, for "cuda" the usual one first."""
 
-PRECISIONS = ("float32", "tf32", "bf16")
-"""What products of float32 arrays may round their operands to."""
+PRECISIONS = ("float32", "tf32x3", "tf32", "bf16")
+"""What products of float32 arrays may round their operands to; for "tf32x3" each operand is two such numbers."""
 
 
 @functools.cache

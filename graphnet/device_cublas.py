@@ -51,11 +51,12 @@ class Library:
         compute, types = cublas.ComputeType, _TYPES
         self._kinds = {
             ("float32", "float32"): (types["float32"], int(compute.COMPUTE_32F)),
+            ("float32", "tf32x3"): (types["float32"], int(compute.COMPUTE_32F)),
             ("float32", "tf32"): (types["float32"], int(compute.COMPUTE_32F_FAST_TF32)),
             ("float32", "bf16"): (types["float32"], int(compute.COMPUTE_32F_FAST_16BF)),
         }
         self._kinds |= {
-            ("float64", p): (types["float64"], int(compute.COMPUTE_64F)) for p in ("float32", "tf32", "bf16")
+            ("float64", p): (types["float64"], int(compute.COMPUTE_64F)) for p in ("float32", "tf32x3", "tf32", "bf16")
         }
         # read by cuBLAS when it is called, from host memory
         self._scalars = {d: (np.ones((), d), np.zeros((), d)) for d in types}

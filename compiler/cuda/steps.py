@@ -82,8 +82,8 @@ CUDA = Writers("CUDA", WRITERS, fused, rows, many, reduce_of, _computing, _finis
 class Steps:
     """Writes the functions of one plan's steps."""
 
-    def __init__(self, memory: Memory, tensor: bool = False) -> None:
-        """``tensor``: whether products may round their operands for tensor cores."""
+    def __init__(self, memory: Memory, tensor: int = 0) -> None:
+        """``tensor``: how many products tensor cores may compute for one of float32."""
         self._memory = memory
         self._tensor = tensor
         self._names = Names()

@@ -20,6 +20,9 @@ from graphnet.kernels.text.view import View
 RESTING = 32 << 20
 """Bytes of the largest temporaries that rest: two of LeNet's launches less, for a fifth more memory."""
 
+TENSOR = {"float32": 0, "tf32x3": 3, "tf32": 1, "bf16": 1}
+"""How many products tensor cores may compute for one of float32, by precision."""
+
 BLOCKS = 2
 """Blocks of inputs: one is filled from the host while the device reads the other."""
 
@@ -32,14 +35,16 @@ def cuda_target(
 ) -> Target:
     """Scratch, packing and fusion as the kernel writers ask for them; every operand is read as it lies.
 
-    With ``library`` large products are left to cuBLAS. Below float32 ``precision`` it and the writers may use tensor
-    cores: the writers with operands rounded to TF32, also for "bf16". ``fuses`` says of a product with an epilogue
-    whether the library computes both (None: never), and ``fusing`` is another text where its answers may be others.
+    With ``library`` large products are left to cuBLAS, but for those of "tf32x3". Below float32 ``precision`` it and
+    the writers may use tensor cores: the writers with operands rounded to TF32, also for "bf16". ``fuses`` says of a
+    product with an epilogue whether the library computes both (None: never), and ``fusing`` is another text where its
+    answers may be others.
     """
-    tensor = precision != "float32"
+    tensor = TENSOR[precision]
 
     def computes(step: Kernel) -> bool:
-        call = gemm(step) if is_large(step) else None
+        mine = tensor == 3 and step.outputs[0].dtype == "float32"
+        call = gemm(step) if is_large(step) and not mine else None
         if call is None or not call.epilogue:
             return call is not None
         # sums are of float32 whatever the precision of products is
@@ -66,7 +71,7 @@ def cuda_target(
     )
 
 
-def _scratch(tensor: bool, op: str, attrs: Mapping[str, Any], inputs: Sequence[Array], output: Array) -> int:
+def _scratch(tensor: int, op: str, attrs: Mapping[str, Any], inputs: Sequence[Array], output: Array) -> int:
     if op not in SCRATCH:
         return 0
     how = {"tensor": tensor} if op in PRODUCTS else {}
@@ -80,7 +85,7 @@ def _reduced_scratch(
     return reduction.reduce_scratch([_view("out0", output)], ins, attrs, shape)
 
 
-def _packing(tensor: bool, out: Array, left: Array, right: Array, groups: int) -> tuple[int, int]:
+def _packing(tensor: int, out: Array, left: Array, right: Array, groups: int) -> tuple[int, int]:
     outs, ins = [_view("out0", out)], [_view("in0", left), _view("in1", right)]
     width = gemm_packed.packed_width(outs, ins, {"groups": groups}, tensor)
     return width, gemm_packed.packed_bytes(ins[1], width, groups) if width else 0

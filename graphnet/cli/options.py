@@ -105,7 +105,7 @@ def add_device(parser: argparse.ArgumentParser) -> None:
         choices=PRECISIONS,
         default="float32",
         metavar="NAME",
-        help="what products on a GPU may round their operands to: float32, tf32 or bf16 (default: float32)",
+        help="what products on a GPU may round their operands to: float32, tf32x3, tf32 or bf16 (default: float32)",
     )
 
 

@@ -25,7 +25,7 @@ from graphnet.kernels.text.view import ITEMSIZE, Attrs, View
 # -- forward
 
 
-def conv2d_scratch(outs: Sequence[View], ins: Sequence[View], attrs: Attrs, tensor: bool = False) -> int:
+def conv2d_scratch(outs: Sequence[View], ins: Sequence[View], attrs: Attrs, tensor: int = 0) -> int:
     """Bytes for the sums of parts of the terms, where there are few results; ``tensor`` is the job's."""
     return sums_bytes(_forward(conv_of(ins[0], ins[1], outs[0], attrs), Job()), tensor)
 
@@ -72,7 +72,7 @@ def _forward(conv: Conv, job: Job) -> Product:
 # -- gradient of the image
 
 
-def conv2d_input_scratch(outs: Sequence[View], ins: Sequence[View], attrs: Attrs, tensor: bool = False) -> int:
+def conv2d_input_scratch(outs: Sequence[View], ins: Sequence[View], attrs: Attrs, tensor: int = 0) -> int:
     """Bytes for the sums of parts of the terms, where there are few results; ``tensor`` is the job's."""
     return sums_bytes(Adjoint.of(conv_of(outs[0], ins[1], ins[0], attrs)).product(), tensor)
 
@@ -88,7 +88,7 @@ def conv2d_input(outs: Sequence[View], ins: Sequence[View], attrs: Attrs, job: J
 # -- gradient of the weights
 
 
-def conv2d_weight_scratch(outs: Sequence[View], ins: Sequence[View], attrs: Attrs, tensor: bool = False) -> int:
+def conv2d_weight_scratch(outs: Sequence[View], ins: Sequence[View], attrs: Attrs, tensor: int = 0) -> int:
     """Bytes for the sums of all parts of the images."""
     return sums_bytes(_weight(conv_of(ins[0], outs[0], ins[1], attrs), Job()), tensor)
 

@@ -96,7 +96,7 @@ def _product(out: View, ins: Sequence[View], job: Job) -> Product:
     )
 
 
-def matmul_scratch(outs: Sequence[View], ins: Sequence[View], attrs: Attrs, tensor: bool = False) -> int:
+def matmul_scratch(outs: Sequence[View], ins: Sequence[View], attrs: Attrs, tensor: int = 0) -> int:
     """Bytes of scratch for the sums of parts of the terms, where ``matmul`` cuts them; ``tensor`` is the job's."""
     return sums_bytes(_product(outs[0], ins, Job()), tensor) if outs[0].size else 0
 

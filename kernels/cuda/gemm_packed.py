@@ -39,7 +39,7 @@ SMALL = 2048
 """Multiplications up to which nothing is packed."""
 
 
-def packed_width(outs: Sequence[View], ins: Sequence[View], attrs: Attrs, tensor: bool = False) -> int:
+def packed_width(outs: Sequence[View], ins: Sequence[View], attrs: Attrs, tensor: int = 0) -> int:
     """Columns of a panel if right is packed apart, for outs and ins of ``matmul``; 0 if that cannot be done.
 
     It can for matrices of more than one column and a few multiplications. In ``attrs["groups"]``, one if that is
@@ -102,7 +102,7 @@ def matmul_packed(outs: Sequence[View], ins: Sequence[View], attrs: Attrs, job: 
     if not out.size:
         return []
     product = _product(out, ins[0], ins[1], width, groups, job)
-    text = text_for(product, _plan(out, ins[0], width, groups, job.tensor))
+    text = text_for(product, _plan(out, ins[0], width, groups, job.tensor), job.tensor)
     phase = tiles_phase(text, job)
     if not product.right.resident:
         return [phase]
@@ -177,7 +177,7 @@ def _resident(k: int, width: int, item: int) -> bool:
     return -(-k // DEPTHS[-1]) * DEPTHS[-1] * width * item <= RESIDENT
 
 
-def _plan(out: View, left: View, width: int, groups: int, tensor: bool) -> Plan:
+def _plan(out: View, left: View, width: int, groups: int, tensor: int) -> Plan:
     (m, n), k, item = out.shape, left.shape[1], ITEMSIZE[out.dtype]
     total, panels = _panels(n, width, groups) * width, Kind("line", gcd(16 // item, width))
     shape = Shape(

@@ -25,21 +25,21 @@ def ahead_of(job: Job) -> Callable[[str, str], Mapping[int, tuple[str, str]]] | 
     return (lambda i, j: epilogue.operands((i, j))) if isinstance(epilogue, Finish) else None
 
 
-def text_of(product: Product, tensor: bool) -> Text:
+def text_of(product: Product, tensor: int) -> Text:
     """The tiles of a product; ``tensor`` is the job's."""
     p = product
     shape = Shape(p.dtype, p.m, p.n, p.k, p.entries, p.left.kind, p.right.kind, span=p.span, tensor=tensor)
-    return text_for(p, choose(shape))
+    return text_for(p, choose(shape), tensor)
 
 
-def text_for(product: Product, plan: Plan) -> Text:
-    """The tiles that a plan chose."""
+def text_for(product: Product, plan: Plan, tensor: int) -> Text:
+    """The tiles that a plan chose; ``tensor`` is the job's."""
     if isinstance(plan.tile, TensorTile):
-        return TensorText(product, plan.tile, plan.parts)
+        return TensorText(product, plan.tile, plan.parts, tensor)
     return Text(product, plan.tile, plan.parts)
 
 
-def sums_bytes(product: Product, tensor: bool) -> int:
+def sums_bytes(product: Product, tensor: int) -> int:
     """Scratch for the sums of all parts of a product."""
     if not product.size or not product.k:
         return 0
@@ -64,7 +64,7 @@ def tiles_phase(text: Text, job: Job) -> Phase:
     ways = f", {tile.ways} ways" if tile.ways > 1 else ""
     parts = f", terms in {text.parts} parts" if text.parts > 1 else ""
     share = f", {100 * text.share:.0f} % of the terms" if text.product.span else ""
-    where = " on tensor cores" if isinstance(text, TensorText) else ""
+    where = f" on tensor cores{', three times' if text.split else ''}" if isinstance(text, TensorText) else ""
     note = f"tiles of {tile.rows.size} x {tile.columns.size} by {tile.depth}{ways}{parts}{share}{where}"
     return Phase("\n".join(text.lines(job.scratch)), text.units, text.shared, helpers=text.helpers, note=note)
 

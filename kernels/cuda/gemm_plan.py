@@ -57,7 +57,8 @@ class Shape:
 
     ``across``, if given, is the number of columns of a tile; a ``resident`` right operand is in shared memory
     already. ``parts``: the terms may be cut. With a ``span``, tiles differ in how many of the terms they go through.
-    ``tensor``: tiles may be for tensor cores.
+    ``tensor``: tiles may be for tensor cores, which compute so many
+    products for each.
     """
 
     dtype: str
@@ -71,7 +72,7 @@ class Shape:
     resident: bool = False
     parts: bool = True
     span: Span | None = None
-    tensor: bool = False
+    tensor: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +146,7 @@ class _Block:
         self.loading = warps * (sum(count * (4 + kind.table) for count, kind in loads) + stores + 20)
         self.bytes = sum(size for size, _ in sides) * depth * item
         if isinstance(tile, TensorTile):
-            self._on_tensor_cores(tile)
+            self._on_tensor_cores(tile, shape.tensor)
             lengths = [tensor_length(size) * item + kind.table * 8 for size, kind in sides]
         else:
             self._in_registers(tile, item)
@@ -162,13 +163,14 @@ class _Block:
         self.banks = WARPS * sum(2 if many * item > 8 else 1 for many in pieces)
         self.registers = sums * (2 if item > 4 else 1) + self.loaded + 56
 
-    def _on_tensor_cores(self, tile: TensorTile) -> None:
-        taken, products = 4 * tile.down + 2 * tile.across, tile.down * tile.across
+    def _on_tensor_cores(self, tile: TensorTile, each: int) -> None:
+        taken, pieces = 4 * tile.down + 2 * tile.across, tile.down * tile.across
+        parts = 2 if each > 1 else 1
         self.terms = TERMS
-        # each element that is taken is rounded, too
-        self.step = WARPS / SCHEDULERS * max(TENSOR * products, 2 * taken + products + 4)
+        # each element that is taken is rounded, too, and what that leaves
+        self.step = WARPS / SCHEDULERS * max(TENSOR * pieces * each, (3 * parts - 1) * taken + pieces * each + 4)
         self.banks = WARPS * taken
-        self.registers = 4 * products + taken + self.loaded + 56
+        self.registers = 4 * pieces + parts * taken + self.loaded + 56
 
     def resident(self) -> int:
         """Blocks that a multiprocessor holds at once."""

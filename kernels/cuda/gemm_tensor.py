@@ -1,5 +1,10 @@
 """Tiles of products on tensor cores: operands rounded to TF32 (10 bits of fraction), sums in float32.
 
+    tensor 1    a @ b  =  a1 @ b1                            a1 is a rounded
+    tensor 3    a @ b  =  a2 @ b1 + a1 @ b2 + a1 @ b1        a2 is a - a1 rounded; a2 @ b2 is left out
+
+With three products an operand keeps 21 bits of fraction of its 23, and infinities may become NaN (of inf, a2 is NaN).
+
     a block    8 warps: rows.threads x columns.threads of them share the tile, ``ways`` groups of those share the terms
     a warp     pieces of 16 rows and of 8 columns, those of its neighbours between them; 8 terms in a step
     a lane     of a piece of rows a[4], of columns b[2], of both together sum[4]:
@@ -39,6 +44,13 @@ GN_INLINE uint32_t gn_tf32(float x)
     asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(y) : "f"(x));
     return y;
 #endif
+}
+
+/* x as the sum of two numbers that a tensor core takes, but for what is below the second */
+GN_INLINE void gn_split(float x, uint32_t &high, uint32_t &low)
+{
+    high = gn_tf32(x) & 0xffffe000u;
+    low = gn_tf32(x - __uint_as_float(high));
 }
 
 /* d += a @ b for 16 rows, 8 columns and 8 terms, by all lanes of a warp */
@@ -109,8 +121,10 @@ class TensorText(Text):
     tile: TensorTile
     helpers = (*Text.helpers, MMA)
 
-    def __init__(self, product: Product, tile: TensorTile, parts: int = 1) -> None:
+    def __init__(self, product: Product, tile: TensorTile, parts: int = 1, tensor: int = 1) -> None:
+        """``tensor`` products for each, see above."""
         super().__init__(product, tile, parts)
+        self.split = tensor > 1
         for side in (self.left, self.right):
             if not side.operand.resident:
                 side.stride = row_length(side.size)
@@ -135,15 +149,20 @@ class TensorText(Text):
         tile, terms = self.tile, self.tile.ways * TERMS
         lines = [self._begin(x, now, at) for x in (self.left, self.right)]
         body = [f"uint32_t a[{tile.down}][4], b[{tile.across}][2];"]
+        body += [f"uint32_t more_a[{tile.down}][4], more_b[{tile.across}][2];"] if self.split else []
         for x, name, size, many in ((self.left, "a", ROWS, tile.down), (self.right, "b", COLUMNS, tile.across)):
             body.append(f"const {self.ctype} *const {x.name}_step = {x.name}_now + step * {terms * x.stride};")
             warps = tile.rows.threads if name == "a" else tile.columns.threads
-            take = [
-                f"{name}[p][{e}] = gn_tf32({x.name}_step[{total(times('p', size * warps), offset)}]);"
-                for e, offset in enumerate(_offsets(name, x.stride))
-            ]
+            take = []
+            for e, offset in enumerate(_offsets(name, x.stride)):
+                source = f"{x.name}_step[{total(times('p', size * warps), offset)}]"
+                more = f"gn_split({source}, {name}[p][{e}], more_{name}[p][{e}]);"
+                take.append(more if self.split else f"{name}[p][{e}] = gn_tf32({source});")
             body += unrolled(f"for (int p = 0; p < {many}; ++p)", take)
-        add = unrolled(f"for (int x = 0; x < {tile.across}; ++x)", ["gn_mma(sum[y][x], a[y], b[x]);"])
+        # the small ones first, so that less is lost
+        pairs = [("more_a", "b"), ("a", "more_b"), ("a", "b")] if self.split else [("a", "b")]
+        multiply = [f"gn_mma(sum[y][x], {left}[y], {right}[x]);" for left, right in pairs]
+        add = unrolled(f"for (int x = 0; x < {tile.across}; ++x)", multiply)
         body += unrolled(f"for (int y = 0; y < {tile.down}; ++y)", add)
         steps = str(tile.depth // terms)
         if self.ragged:

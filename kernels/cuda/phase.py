@@ -24,14 +24,14 @@ class Job:
 
     ``scratch`` is the name of a ``char *`` at a 256-byte boundary with as many bytes as the op's scratch function
     asked for. ``epilogue``, if given, takes each finished element of the result instead of a plain store.
-    ``unique`` is a prefix for names outside functions, different for every step. ``tensor``: products of float32 may
-    round their operands to TF32, so that tensor cores compute them.
+    ``unique`` is a prefix for names outside functions, different for every step. ``tensor``: how many products
+    tensor cores may compute for one of float32, 1 of operands rounded to TF32, or 3 of operands in two such parts.
     """
 
     scratch: str = "scratch"
     epilogue: Epilogue | None = None
     unique: str = "k"
-    tensor: bool = False
+    tensor: int = 0
 
 
 @dataclass(frozen=True, slots=True)

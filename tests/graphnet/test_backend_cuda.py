@@ -302,7 +302,7 @@ def test_plans_of_another_backend_are_refused():
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"precision": "half"}, gn.BackendError, r"precision must be one of 'float32', 'tf32', 'bf16', got 'half'"),
+        ({"precision": "half"}, gn.BackendError, r"one of 'float32', 'tf32x3', 'tf32', 'bf16', got 'half'"),
         ({"precision": "tf32"}, gn.BackendError, r"precision 'tf32' is for device='cuda'"),
         ({"device": "cuda", "backend": "c"}, gn.BackendError, "backend 'c' is one of device='cpu', not of 'cuda'"),
         ({"backend": "emulated"}, gn.BackendError, "backend 'emulated' is one of device='cuda', not of 'cpu'"),

@@ -54,7 +54,7 @@ class Case:
     scratch: Any = 0
     epilogue: Any = None
     extra: Sequence[Any] = ()
-    tensor: bool = False
+    tensor: int = 0
 
 
 def view_of(name, array):
