@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from graphnet.compiler.build import item
+from graphnet.compiler.copies import merge_copies
 from graphnet.compiler.epilogues import merge_epilogues
 from graphnet.compiler.errors import CompileError
 from graphnet.compiler.gates import merge_gates
@@ -243,6 +244,7 @@ def lower(graph: Graph, reuse: bool = True, target: Target = NUMPY) -> Plan:
     if target.compiled and reuse:
         kept = {a.storage for a in outputs.values()}
         apart = is_phased(graph)
+        steps = merge_copies(steps, low.storages, apart)
         if target.waits:
             steps = rotate_loops(steps, low.storages, kept, target.library)
         steps = recompute_masks(steps, low.storages, kept, target.library)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
@@ -85,7 +86,7 @@ def clashes(program: Sequence[Instruction], inputs: Sequence[Array], out: Array,
 
 def overlaps(a: Array, c: Array) -> bool:
     """True unless the arrays are known to be apart in every iteration of the loops that move them."""
-    if a.storage != c.storage or 0 in (a.size, c.size):
+    if a.storage != c.storage or 0 in (a.size, c.size) or _columns_apart(a, c):
         return False
     apart = {c.offset * c.itemsize - a.offset * a.itemsize}
     moves = [sorted((t.loop, t.modulo, t.stride * x.itemsize, t.shift) for t in x.terms) for x in (a, c)]
@@ -97,6 +98,18 @@ def overlaps(a: Array, c: Array) -> bool:
         apart = {d + stride * slots for d in apart for slots in {ahead, ahead - modulo if ahead else 0}}
     (low, high), (first, last) = span(a), span(c)
     return any(low < last + d and first + d < high for d in apart)
+
+
+def _columns_apart(a: Array, c: Array) -> bool:
+    """Whether they are other columns of one matrix, whose rows lie the same number of elements apart."""
+    if a.dtype != c.dtype or a.terms != c.terms or {a.strides[-1:], c.strides[-1:]} != {(1,)}:
+        return False
+    rows = [s for x in (a, c) for n, s in zip(x.shape[:-1], x.strides[:-1], strict=True) if n > 1]
+    pitch = math.gcd(*rows)
+    (first, wide), (second, other) = ((x.offset % pitch, x.shape[-1]) for x in (a, c)) if pitch else ((0, 0), (0, 0))
+    return (
+        pitch > 0 and (first + wide <= second or second + other <= first) and max(first + wide, second + other) <= pitch
+    )
 
 
 def _same_elements(a: Array, c: Array) -> bool:

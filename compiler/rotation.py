@@ -8,7 +8,8 @@
 
 The backward half of a recurrent cell is of this kind: elementwise work on a carry, then the product that makes the next
 value of it. Turned, the product's tiles do the elementwise work, and where every step waits for the whole device an
-iteration waits once instead of twice.
+iteration waits once instead of twice. If it is an elementwise step behind the product that makes the carry, say
+dh' = p + d, that and what begins the next iteration become one.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from dataclasses import replace
 from graphnet.compiler.epilogues import as_fused
 from graphnet.compiler.ir import Type
 from graphnet.compiler.merging import readers, use
+from graphnet.compiler.program import clashes, with_places
 from graphnet.compiler.schedule import END, Array, Branch, Fused, Kernel, Loop, Step, Storage
 from graphnet.compiler.strides import contiguous_strides
 
@@ -70,14 +72,20 @@ class _Rotation:
         pair = next((p for p in _pairs(body) if self._fits(body, *p, loop.id)), None)
         if pair is None:
             return [loop]
-        number, product = pair[0] + 1, body[pair[1]]
-        early, late, carry = body[:number], body[number:], product.outputs[0]
-        ended = [s for s in late if s is not product or self._read[carry.storage] > 1]
+        number, maker = pair[0] + 1, body[pair[1]]
+        early, late, carry = body[:number], body[number:], maker.outputs[0]
+        unread = [maker, *(s for s in late if _is_product(s) and s.outputs[0] in maker.inputs)]
+        ended = [s for s in late if s not in unread or self._read[carry.storage] > 1]
         own = self._make_room(loop, carry, number + len(ended))
         first = [_at(s, loop.id, 0) for s in early]
-        inside = [_replaced(s, carry, own) for s in late] + [_replaced(_next(s, loop.id), carry, own) for s in early]
-        last = [_at(s, loop.id, loop.length - 1) for s in ended]
-        numbers = iter(range(loop.position, loop.position + len(body) + number + len(ended)))
+        following = [_replaced(_next(s, loop.id), carry, own) for s in early]
+        made = _replaced(maker, carry, own)
+        if _is_product(maker):
+            inside = [made if s is maker else s for s in late] + following
+        else:
+            inside = [s for s in late if s is not maker] + [_joined(made, following[0], own)]
+        last = [_at(s, loop.id, loop.length - 1) for s in self._with_own(ended, late, early, carry)]
+        numbers = iter(range(loop.position, loop.position + len(inside) + number + len(ended)))
         first = [replace(s, position=next(numbers)) for s in first]
         inside = [replace(s, position=next(numbers)) for s in inside]
         last = [replace(s, position=next(numbers)) for s in last]
@@ -85,13 +93,17 @@ class _Rotation:
         return [*first, shorter, *last]
 
     def _fits(self, body: Sequence[Plain], reader: int, maker: int, loop: int) -> bool:
-        """Whether the product ``maker`` makes the carry that only the elementwise step ``reader`` takes, whole."""
-        product, fused = body[maker], as_fused(body[reader])
-        assert isinstance(product, Kernel)
+        """Whether step ``maker`` makes the carry that only the elementwise step ``reader`` takes, whole."""
+        step, fused = body[maker], as_fused(body[reader])
         assert fused is not None
-        carry = product.outputs[0]
+        carry = step.outputs[0]
         s, before = self._storages[carry.storage], _moved(carry, loop, -1)
-        if len(carry.terms) != 1 or carry.terms[0].modulo != 2 or s.kind != "temp" or self._library(product):
+        if len(carry.terms) != 1 or carry.terms[0].modulo != 2 or s.kind != "temp":
+            return False
+        products = [p for p in body if _is_product(p) and (p is step or p.outputs[0] in step.inputs)]
+        if any(self._library(p) for p in products if isinstance(p, Kernel)):
+            return False
+        if not _is_product(step) and not (products and _may_join(body, reader, maker, loop)):
             return False
         if not carry.contiguous or carry.size != fused.outputs[0].size or fused.inputs.count(before) != 1:
             return False
@@ -99,6 +111,19 @@ class _Rotation:
         return [i for i, u in enumerate(uses) if s.id in u.reads] == [reader] and [
             i for i, u in enumerate(uses) if s.id in u.writes
         ] == [maker]
+
+    def _with_own(
+        self, ended: Sequence[Plain], late: Sequence[Plain], early: Sequence[Plain], carry: Array
+    ) -> list[Plain]:
+        """The steps with memory of their own for what an iteration keeps to itself: each value has one writer then."""
+        touched = [{i for s in part for i in use(s).reads | use(s).writes} for part in (late, early)]
+        own: dict[int, int] = {}
+        for number in sorted(touched[0] - touched[1]):
+            s = self._storages[number]
+            if s.kind == "temp" and s.level > self._storages[carry.storage].level:
+                own[number] = len(self._storages)
+                self._storages.append(replace(s, id=len(self._storages)))
+        return [_changed(s, lambda a: replace(a, storage=own.get(a.storage, a.storage))) for s in ended]
 
     def _make_room(self, loop: Loop, carry: Array, more: int) -> Array:
         """Memory for what the product hands on inside the loop; what the loop touches lives to the end of it all."""
@@ -120,16 +145,50 @@ class _Rotation:
         return Array(own.id, carry.dtype, carry.shape, contiguous_strides(carry.shape))
 
 
+def _is_product(step: Plain) -> bool:
+    return isinstance(step, Kernel) and step.op == "matmul" and len(step.outputs[0].shape) == 2
+
+
 def _pairs(body: Sequence[Plain]) -> list[tuple[int, int]]:
-    """An elementwise step, with none but such before it, and a product behind it."""
+    """An elementwise step, with none but such before it, and what may make its carry behind it."""
     found = []
     for reader, step in enumerate(body):
         if as_fused(step) is None:
             break
-        for maker, product in enumerate(body[reader + 1 :], reader + 1):
-            if isinstance(product, Kernel) and product.op == "matmul" and len(product.outputs[0].shape) == 2:
-                found.append((reader, maker))
+        found += [
+            (reader, maker)
+            for maker, other in enumerate(body[reader + 1 :], reader + 1)
+            if _is_product(other) or as_fused(other) is not None
+        ]
     return found
+
+
+def _may_join(body: Sequence[Plain], reader: int, maker: int, loop: int) -> bool:
+    """Whether an elementwise step may wait for the end of an iteration, and be one with what begins the next."""
+    step = body[maker]
+    made = {a.storage for a in step.inputs}
+    if reader or len(step.outputs) != 1 or any(use(s).writes & made for s in body[maker + 1 :]):
+        return False
+    joined = _joined(step, _next(body[reader], loop), step.outputs[0])
+    return not any(clashes(joined.program, joined.inputs, out, i) for i, out in enumerate(joined.outputs))
+
+
+def _joined(first: Plain, second: Plain, value: Array) -> Fused:
+    """Two elementwise steps as one; the result of the first, which only the second reads, is stored nowhere."""
+    one, two = as_fused(first), as_fused(second)
+    assert one is not None
+    assert two is not None
+    at, temps = two.inputs.index(value), len(one.temps)
+    others = [a for i, a in enumerate(two.inputs) if i != at]
+    places: dict[tuple[str, int], tuple[str, int]] = {("out", 0): ("tmp", temps)}
+    program = [with_places(i, places) for i in one.program]
+    places = {("tmp", t): ("tmp", temps + 1 + t) for t in range(len(two.temps))}
+    places |= {("in", i): ("in", len(one.inputs) + i - (i > at)) for i in range(len(two.inputs))}
+    places["in", at] = ("tmp", temps)
+    program += (with_places(i, places) for i in two.program)
+    return replace(
+        two, program=tuple(program), inputs=(*one.inputs, *others), temps=(*one.temps, value.dtype, *two.temps)
+    )
 
 
 def _changed(step: Plain, change: Callable[[Array], Array]) -> Plain:

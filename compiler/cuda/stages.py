@@ -5,8 +5,8 @@
     s5  w -= lr * dw
 
 A piece goes to the first stage behind everything that touches the same bytes, if one of the two writes them. Bytes
-are compared by address, so that memory which the plan gave to another value keeps its order too. Loops, branches and
-products of the library have stages of their own.
+are compared by address, so that memory which the plan gave to another value keeps its order too; inside a loop, those
+of one iteration, as all blocks meet at its end. Loops, branches and products of the library have stages of their own.
 """
 
 from __future__ import annotations
@@ -74,14 +74,16 @@ def stages(nodes: Sequence[Node], apart: bool = False) -> list[tuple[Node, ...]]
     found: list[list[Node]] = []
     touched: list[_Memory] = []
     for node in nodes:
-        mine = tuple(dict.fromkeys(accesses(node)))
+        all_of_them = accesses(node) if isinstance(node, Function) else (a.always for a in accesses(node))
+        mine = tuple(dict.fromkeys(all_of_them))
         at = next((i + 1 for i in reversed(range(len(found))) if touched[i].meets(mine)), 0)
         while at < len(found) and not _together(found[at], node):
             at += 1
         if at == len(found):
             found.append([])
             touched.append(_Memory())
-        found[at].append(node)
+        # what stays on chip is that of the units from 0 on
+        found[at].insert(0 if isinstance(node, Function) and node.resident else len(found[at]), node)
         touched[at].add(mine)
     return [tuple(stage) for stage in found]
 
@@ -97,7 +99,7 @@ class _Memory:
             self._spaces.setdefault(a.space, []).append(a)
 
     def meets(self, others: Sequence[Access]) -> bool:
-        return any(a.meets(o) for o in others for a in self._spaces.get(o.space, ()))
+        return any(a.meets_now(o) for o in others for a in self._spaces.get(o.space, ()))
 
 
 def _together(stage: Sequence[Node], node: Node) -> bool:
@@ -105,4 +107,4 @@ def _together(stage: Sequence[Node], node: Node) -> bool:
         return False
     functions = [n for n in stage if isinstance(n, Function)]
     large = node.units >= MANY_UNITS and any(f.units >= MANY_UNITS for f in functions)
-    return len(functions) == len(stage) and not large and not any(f.resident or node.resident for f in functions)
+    return len(functions) == len(stage) and not large and not (node.resident and any(f.resident for f in functions))

@@ -27,7 +27,11 @@ Tag = tuple[object, ...] | None
 
 @dataclass(frozen=True)
 class Access:
-    """Bytes [low, high) of a piece of memory, the arena (-1) or a storage; ``nbytes`` of them at a time."""
+    """Bytes [low, high) of a piece of memory, the arena (-1) or a storage; ``nbytes`` of them at a time.
+
+    Inside loops these are the bytes of all iterations. ``moves`` are what each does to the bytes ``at``, as a
+    ``LoopTerm`` says it: (loop, modulo, bytes from slot to slot, shift).
+    """
 
     space: int
     low: int
@@ -35,6 +39,8 @@ class Access:
     tag: Tag
     write: bool
     nbytes: int = 0
+    at: tuple[int, int] | None = None
+    moves: tuple[tuple[int, int, int, int], ...] = ()
 
     def meets(self, other: Access) -> bool:
         """True if the bytes overlap and one of the two writes."""
@@ -44,6 +50,22 @@ class Access:
             and self.low < other.high
             and other.low < self.high
         )
+
+    def meets_now(self, other: Access) -> bool:
+        """As ``meets``, but in one and the same iteration of the loops that move both."""
+        if not self.meets(other) or [m[:3] for m in self.moves] != [m[:3] for m in other.moves]:
+            return self.meets(other)
+        apart = {0}
+        for (_, modulo, nbytes, shift), (*_, later) in zip(self.moves, other.moves, strict=True):
+            ahead = (later - shift) % modulo
+            apart = {d + nbytes * slots for d in apart for slots in {ahead, ahead - modulo if ahead else 0}}
+        (low, high), (first, last) = self.at or (self.low, self.high), other.at or (other.low, other.high)
+        return any(low < last + d and first + d < high for d in apart)
+
+    @property
+    def always(self) -> Access:
+        """The access as it is over all iterations."""
+        return replace(self, at=None, moves=())
 
 
 @dataclass(eq=False)
@@ -162,7 +184,8 @@ def access(memory: Memory, array: Array, write: bool, axis: int | None, units: i
     tag = None
     if axis is not None and units > 1 and array.shape[axis] % units == 0:
         tag = _windows(memory, array, start, axis, units)
-    return Access(space, bytes_low, bytes_high, tag, write, array.nbytes)
+    terms = sorted((t.loop, t.modulo, t.stride * size, t.shift) for t in array.terms)
+    return Access(space, bytes_low, bytes_high, tag, write, array.nbytes, (start + low, start + high), tuple(terms))
 
 
 def accesses(

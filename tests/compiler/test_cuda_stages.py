@@ -59,6 +59,31 @@ def test_a_later_piece_moves_up_to_the_first_stage_that_it_may_share():
     assert names(stages([a, c, d, e], apart=True)) == [["s1"], ["s2"], ["s3"], ["s4"]]
 
 
+def test_inside_a_loop_only_what_one_iteration_touches_counts():
+    """One reads an entry of a stack while the next entry is written; a double buffer; not so from outside."""
+
+    def moving(shift, write, modulo=9, step=8):
+        return Access(-1, 0, 72, None, write, 8, (0, 8), ((0, modulo, step, shift),))
+
+    for modulo, expected in ((9, [["s1", "s2"]]), (2, [["s1", "s2"]]), (1, [["s1"], ["s2"]])):
+        a = function("s1", moving(0, False, modulo))
+        c = function("s2", moving(1, True, modulo))
+        assert names(stages([a, c])) == expected
+    a, c = function("s1", moving(0, False)), function("s2", moving(0, True))
+    assert names(stages([a, c])) == [["s1"], ["s2"]]
+    a, c = function("s1", moving(0, False, step=7)), function("s2", moving(1, True, step=7))
+    assert names(stages([a, c])) == [["s1"], ["s2"]]
+    inner = LoopOf(Loop(0, 9, (), NOWHERE, 0, "forward"), (function("s1", moving(0, False)),))
+    assert len(stages([inner, function("s2", moving(1, True))])) == 2
+
+
+def test_what_stays_on_chip_stands_first_and_alone_of_its_kind():
+    """Its blocks are those from 0 on, whatever stands beside it."""
+    a, c, d = (function(f"s{i}", touch(8 * i, 8 * i + 8, True)) for i in (1, 2, 3))
+    c, d = (replace(f, resident=64, load="/* */") for f in (c, d))
+    assert names(stages([a, c, d])) == [["s2", "s1"], ["s3"]]
+
+
 def test_two_large_phases_have_kernels_of_their_own():
     a, c = (function(f"s{i}", touch(8 * i, 8 * i + 8, True), units=MANY_UNITS) for i in (1, 2))
     assert names(stages([a, c])) == [["s1"], ["s2"]]

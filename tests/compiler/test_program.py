@@ -20,6 +20,11 @@ def slots(shift, modulo, stride=12, loop=0):
     return Array(0, F, (3, 4), (4, 1), 0, (LoopTerm(loop, stride, shift, modulo),))
 
 
+def columns(first, count):
+    """So many columns of a (3, 6) matrix."""
+    return Array(0, F, (3, count), (6, 1), first)
+
+
 @pytest.mark.parametrize(
     ("first", "second", "expected"),
     [
@@ -36,6 +41,13 @@ def slots(shift, modulo, stride=12, loop=0):
         (slots(0, 2), replace(slots(1, 2), storage=1), False),
         (slots(0, 1), replace(slots(0, 1), offset=12), False),
         (slots(0, 2), replace(slots(1, 2), dtype="float64"), True),
+        (columns(0, 3), columns(3, 2), False),  # side by side in one matrix
+        (columns(0, 3), columns(2, 2), True),
+        (columns(0, 3), columns(3, 5), True),  # the last columns are the next row's first
+        (columns(1, 2), columns(13, 1), True),  # another row's column
+        (columns(0, 3), replace(columns(3, 2), strides=(8, 1)), True),
+        (columns(0, 3), replace(columns(3, 2), terms=(LoopTerm(0, 1, 0, 9),)), True),
+        (columns(0, 3), replace(columns(3, 2), dtype="float64"), True),
     ],
     ids=str,
 )
@@ -62,6 +74,14 @@ def touched(array, iterations):
     start = array.offset + sum(t.at(iterations[t.loop]) for t in array.terms)
     at = start + np.add.outer(*(np.arange(n) * s for n, s in zip(array.shape, array.strides, strict=True)))
     return set((at.ravel()[:, None] * array.itemsize + np.arange(array.itemsize)).ravel().tolist())
+
+
+@given(st.integers(0, 9), st.integers(0, 9), st.integers(1, 5), st.integers(1, 5), st.integers(1, 7), st.integers(1, 4))
+def test_columns_that_are_said_to_be_apart_share_no_byte(first, second, wide, other, pitch, times):
+    a = Array(0, F, (3, wide), (pitch, 1), first)
+    c = Array(0, F, (4, other), (pitch * times, 1), second)
+    if not overlaps(a, c):
+        assert not touched(a, ()) & touched(c, ())
 
 
 @given(arrays, arrays, st.booleans())
