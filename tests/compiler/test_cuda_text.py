@@ -181,7 +181,7 @@ def test_large_products_go_to_the_library_where_there_is_one():
 def test_below_float32_products_are_for_tensor_cores(nvrtc):
     """NVIDIA's compiler knows the instructions."""
     for precision in ("tf32", "tf32x3"):
-        ptx = nvrtc(emitted("letters", precision=precision).text)
+        ptx = nvrtc(emitted("wide", precision=precision).text)
         assert "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32" in ptx
         assert "cvt.rna.tf32.f32" in ptx
     found = [emitted("letters", precision=p).text.count("on tensor cores") for p in ("float32", "tf32", "bf16")]
