@@ -177,13 +177,15 @@ class Module:
 class FakeCupy:
     """What device_cupy asks of the module cupy. ``log`` tells what was asked, ``free`` is the room there is.
 
-    ``early`` says that streams apart from the others do at once what they are asked.
+    ``early`` says that streams apart from the others do at once what they are asked. ``device`` is the GPU that is
+    current, of one thread alone.
     """
 
     log: ClassVar[list] = []
     streams: ClassVar[dict] = {}
     functions: ClassVar[dict] = {}
     grids: ClassVar[list] = []
+    pinned: ClassVar[list] = []
     free = 1 << 34
     early = False
     ndarray = Array
@@ -192,7 +194,8 @@ class FakeCupy:
     __version__ = "14.0.0"
 
     def __init__(self):
-        FakeCupy.log, FakeCupy.grids, FakeCupy.free = [], [], 1 << 34
+        FakeCupy.log, FakeCupy.grids, FakeCupy.pinned, FakeCupy.free = [], [], [], 1 << 34
+        self.device = 0
         FakeCupy.streams, FakeCupy.functions, FakeCupy.early = {}, {}, False
         runtime = types.SimpleNamespace(
             CUDARuntimeError=FakeRuntimeError,
@@ -202,7 +205,8 @@ class FakeCupy:
             memcpyDeviceToHost="download",
             memcpyDeviceToDevice="move",
             getDeviceCount=lambda: 1,
-            getDevice=lambda: 0,
+            getDevice=lambda: self.device,
+            setDevice=self.set_device,
             memGetInfo=lambda: (FakeCupy.free, 1 << 35),
             deviceGetAttribute=lambda attribute, device: {16: 3, 97: 99_000}[attribute],
             memsetAsync=lambda p, value, n, s: self.streams[s].add(lambda: ctypes.memset(p, value, n)),
@@ -234,7 +238,7 @@ class FakeCupy:
             Event=Event,
             Module=Module,
             Device=lambda number: types.SimpleNamespace(compute_capability="90"),
-            alloc_pinned_memory=lambda size: np.zeros(size, np.uint8),
+            alloc_pinned_memory=self.pin,
             get_current_stream=lambda: self.current,
             get_elapsed_time=lambda a, b: 1.0,
         )
@@ -252,10 +256,17 @@ class FakeCupy:
     def get_default_memory_pool():
         return types.SimpleNamespace(free_all_blocks=lambda: None)
 
+    def set_device(self, number):
+        self.device = number
+
+    def pin(self, size):
+        self.pinned.append(np.zeros(size, np.uint8))
+        return self.pinned[-1]
+
     def copy(self, to, source, n, kind, stream):
         self.log.append(kind)
         self.streams[stream].add(lambda: ctypes.memmove(to, source, n))
-        if kind == "download":
+        if kind == "download" and not any(0 <= to - p.ctypes.data < p.size for p in self.pinned):
             self.streams[stream].drain()
 
     def launch(self, cooperative, f, grid, gy, gz, block, by, bz, dynamic, stream, parameters):
