@@ -113,6 +113,11 @@ def _widths(across: int, most: int) -> list[Side]:
     ]
 
 
+def _lanes(size: int, kind: Kind) -> int:
+    """Threads that load a term of so many lines together; a block must have them."""
+    return power(size) // gcd(kind.run, size) if kind.along == "line" else 1
+
+
 def _per_thread(size: int, depth: int, kind: Kind) -> int:
     """Loads of a thread for a chunk of one operand."""
     whole, run = power(size), gcd(kind.run, size) if kind.along == "line" else kind.run
@@ -289,6 +294,8 @@ def _tensor_plans(shape: Shape) -> Iterator[Plan]:
         if rows.size > max(2 * shape.m, ROWS) or columns.size > max(2 * shape.n, COLUMNS):
             continue
         if shape.across and columns.size != shape.across:
+            continue
+        if max(_lanes(rows.size, shape.left), _lanes(columns.size, shape.right)) > THREADS:
             continue
         tiles = shape.entries * ceil(shape.m / rows.size) * ceil(shape.n / columns.size)
         for depth in DEPTHS:
