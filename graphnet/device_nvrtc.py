@@ -27,8 +27,11 @@ def compiled(cupy: Any, texts: Sequence[str], capability: str) -> list[Path]:
     a GPU that is older than all that NVRTC knows.
     """
     arch = _architecture(cupy.cuda.nvrtc, capability)
-    with ThreadPoolExecutor(min(len(texts), usable_cores()), "graphnet-nvrtc") as workers:
-        return list(workers.map(lambda text: _compiled(cupy.cuda.nvrtc, text, arch), texts))
+    try:
+        with ThreadPoolExecutor(min(len(texts), usable_cores()), "graphnet-nvrtc") as workers:
+            return list(workers.map(lambda text: _compiled(cupy.cuda.nvrtc, text, arch), texts))
+    except ToolchainError as error:  # told here, as the user's line is not to be found in a worker
+        raise BackendError(f"{user_where()}: {error}") from None
 
 
 def _architecture(nvrtc: Any, capability: str) -> str:
@@ -56,10 +59,7 @@ def _compiled(nvrtc: Any, text: str, arch: str) -> Path:
         (work / "code.cu").write_text(text)
         (work / cache.OBJECT).write_bytes(_compile(nvrtc, text, flags, machine))
 
-    try:
-        return cache.obtain(key, build)
-    except ToolchainError as error:
-        raise BackendError(f"{user_where()}: {error}") from None
+    return cache.obtain(key, build)
 
 
 def _compile(nvrtc: Any, text: str, flags: tuple[str, ...], machine: bool) -> bytes:

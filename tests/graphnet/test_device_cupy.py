@@ -291,3 +291,13 @@ def test_a_gpu_without_tensor_cores_for_tf32_computes_in_float32(gpu):
 def test_loops_keep_on_chip_no_more_than_the_gpu_has(gpu):
     assert CudaBackend(device_cupy.gpu()).options.shared == 99_000
     assert CudaBackend(EmulatedDevice()).options == Options()
+
+
+def test_a_text_that_nvrtc_refuses_is_told_at_the_users_line(gpu):
+    def refuse(program, flags):
+        raise gpu.Error("NVRTC_ERROR_COMPILATION")
+
+    gpu.cuda.nvrtc.compileProgram = refuse
+    gpu.cuda.nvrtc.getProgramLog = lambda program: "graphnet.cu(1): error: x is undefined\n"
+    with pytest.raises(gn.BackendError, match=r"^tests/graphnet/test_device_cupy.py:\d+: NVRTC refuses .*: error: x"):
+        device_nvrtc.compiled(gpu, ["no CUDA"], "90")
