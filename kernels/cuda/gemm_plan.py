@@ -278,8 +278,9 @@ def _plans(shape: Shape) -> Iterator[Plan]:
                 if tile.ways > WAYS or depth % tile.ways or depth > max(WAYS, power(shape.k)):
                     continue
                 block = _Block(shape, tile)
-                rounds = block.results > SHARED
-                if block.shared > SHARED or block.loaded > LOADED or (rounds and down.each % (16 // item)):
+                # sums that have no room meet a run of each thread's rows at a time
+                rounds = 1 if block.results <= SHARED or down.each % (16 // item) else down.each // (16 // item)
+                if max(block.shared, block.results / rounds) > SHARED or block.loaded > LOADED:
                     continue
                 for parts in _parts(shape, tiles, depth):
                     yield Plan(tile, parts, _clocks(shape, block, tiles, parts))
