@@ -145,10 +145,10 @@ class CupyDevice:
     def allocate(self, type_: Type) -> Any:
         """One plain allocation (never managed memory, never CuPy's pool)."""
         nbytes = max(1, type_.nbytes)
-        if nbytes > self.room()[0]:
-            self._cupy.get_default_memory_pool().free_all_blocks()
         try:
             with self._alone():
+                if nbytes > self._runtime.memGetInfo()[0]:
+                    self._cupy.get_default_memory_pool().free_all_blocks()
                 memory = self._cupy.cuda.Memory(nbytes)
         except self._runtime.CUDARuntimeError as error:
             free, total = self.room()
@@ -169,7 +169,8 @@ class CupyDevice:
     def room(self) -> tuple[int, int]:
         with self._alone():
             free, total = self._runtime.memGetInfo()
-        return int(free), int(total)
+            # what CuPy's pool holds and nobody uses is given back when it is needed
+            return int(free) + int(self._cupy.get_default_memory_pool().free_bytes()), int(total)
 
     def holds(self, value: Any) -> bool:
         if isinstance(value, self._cupy.ndarray):

@@ -175,7 +175,8 @@ class Module:
 
 
 class FakeCupy:
-    """What device_cupy asks of the module cupy. ``log`` tells what was asked, ``free`` is the room there is.
+    """What device_cupy asks of the module cupy. ``log`` tells what was asked, ``free`` is the room there is beside the
+    ``pooled`` bytes that CuPy's pool holds for later.
 
     ``early`` says that streams apart from the others do at once what they are asked. ``device`` is the GPU that is
     current, of one thread alone.
@@ -186,7 +187,7 @@ class FakeCupy:
     functions: ClassVar[dict] = {}
     grids: ClassVar[list] = []
     pinned: ClassVar[list] = []
-    free = 1 << 34
+    free, pooled = 1 << 34, 0
     early = False
     ndarray = Array
     on_gpu = staticmethod(on_gpu)
@@ -195,7 +196,7 @@ class FakeCupy:
 
     def __init__(self):
         FakeCupy.log, FakeCupy.grids, FakeCupy.pinned, FakeCupy.free = [], [], [], 1 << 34
-        self.device = 0
+        FakeCupy.pooled = self.device = 0
         FakeCupy.streams, FakeCupy.functions, FakeCupy.early = {}, {}, False
         runtime = types.SimpleNamespace(
             CUDARuntimeError=FakeRuntimeError,
@@ -254,7 +255,11 @@ class FakeCupy:
 
     @staticmethod
     def get_default_memory_pool():
-        return types.SimpleNamespace(free_all_blocks=lambda: None)
+        return types.SimpleNamespace(free_bytes=lambda: FakeCupy.pooled, free_all_blocks=FakeCupy.give_back)
+
+    @staticmethod
+    def give_back():
+        FakeCupy.free, FakeCupy.pooled = FakeCupy.free + FakeCupy.pooled, 0
 
     def set_device(self, number):
         self.device = number

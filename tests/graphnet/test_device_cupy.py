@@ -184,6 +184,13 @@ def test_memory_that_cannot_be_had_is_one_line(gpu, monkeypatch):
         device_cupy.CupyDevice(gpu).allocate(Type((1000,), "float32"))
 
 
+def test_memory_that_cupys_pool_holds_for_later_is_room_for_a_plan(gpu):
+    """A user who prepared data with CuPy has given it back, and the pool has not."""
+    type(gpu).free, type(gpu).pooled = 0, 1 << 20
+    assert float(compiled().step(*batches(1)[0])) > 0
+    assert (gpu.free, gpu.pooled) == (1 << 20, 0)
+
+
 def test_why_there_is_no_gpu_is_one_line_without_cupys_advice(gpu, monkeypatch):
     framed = (
         "=====\nCuPy failed to load libcuda.so.1:\n\nmuch advice\n\nOriginal error:\n  ImportError: not found\n====="
