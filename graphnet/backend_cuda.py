@@ -21,7 +21,7 @@ class CudaBackend:
 
     ``precision``, one of ``backend.PRECISIONS``, is that of products of float32; with ``library`` False graphnet's own
     kernels compute all of them, with ``epilogues`` False cuBLAS computes products and nothing besides. ``options`` say
-    how a plan is cut into kernels.
+    how a plan is cut into kernels. A device without tensor cores for TF32 computes in float32 instead.
     """
 
     def __init__(
@@ -35,9 +35,11 @@ class CudaBackend:
         self.device = device
         self.name = device.name
         self.precision = precision
-        self.options = options or Options()
+        options = options or Options()
+        self.options = replace(options, shared=min(options.shared, device.shared))
         fusing = device.fusing if library and epilogues else ""
-        self.target = cuda_target(library and device.library, precision, self._fuses if fusing else None, fusing)
+        tiles = precision if device.tensor else "float32"
+        self.target = cuda_target(library and device.library, tiles, self._fuses if fusing else None, fusing)
 
     def _fuses(self, call: Gemm) -> bool:
         """Whether the device's library computes a product with its epilogue; storages begin at multiples of 16."""

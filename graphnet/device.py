@@ -103,12 +103,15 @@ class Device(Protocol):
     """A GPU, or what stands in for one. What it is asked to do is done in the order of asking; lanes have their own.
 
     ``name`` is the backend's, ``library`` says whether it has products of its own. ``fusing`` names what computes
-    products with an epilogue, where its answers to ``fuses`` may differ; "" if nothing.
+    products with an epilogue, where its answers to ``fuses`` may differ; "" if nothing. A block has at most ``shared``
+    bytes of shared memory; ``tensor`` says whether tensor cores take TF32.
     """
 
     name: str
     library: bool
     fusing: str
+    shared: int
+    tensor: bool
 
     def fuses(self, product: Product) -> bool:
         """Whether the library computes a product with its epilogue; of the addresses only the rest by 16 counts."""

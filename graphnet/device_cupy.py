@@ -1,9 +1,13 @@
 """A GPU by CuPy: memory, streams, CUDA graphs, and kernels compiled by NVRTC.
 
-All work goes to one stream, in order. It is an ordinary one, so it and CuPy's default stream wait for each other:
-what a user does to arrays with CuPy happens before or after a step, never during it. Two more streams take no part in
-that: one copies arguments from the host (``device_lane``), on the other graphs are captured, during which nothing may
-be synchronised. CuPy's own kernels are not used where plain copies do, so that nothing but the plan's text is compiled.
+All work goes to one stream, in order. It is an ordinary one, so it and CuPy's default stream wait for each other, and
+a stream that the user has made current is made to: what a user does to arrays with CuPy happens before or after a step,
+never during it. Two more streams take no part in that: one copies arguments from the host (``device_lane``), on the
+other graphs are captured, during which nothing may be synchronised. CuPy's own kernels are not used where plain copies
+do, so that nothing but the plan's text is compiled.
+
+Threads may have nets of their own. What these share, the ring, the landing, the stream of captures and cuBLAS, is used
+by one thread at a time, with this GPU current in it: the driver's calls take what is current for granted.
 """
 
 from __future__ import annotations
@@ -11,11 +15,12 @@ from __future__ import annotations
 import ctypes
 import functools
 import importlib
-import importlib.metadata
 import itertools
 import re
+import threading
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from math import prod
 from typing import Any
 
@@ -38,6 +43,12 @@ KERNEL = re.compile(r'extern "C" __global__ void __launch_bounds__\(\w+\) (\w+)\
 SMALL = 256
 """Bytes up to which a value is written through a ring of pinned memory, without waiting for the device."""
 PLACES = 256
+
+LANDING = 1 << 14
+"""Bytes up to which a value is read by way of pinned memory, which takes one copy less: losses are."""
+
+TENSOR = 80
+"""The compute capability from which on tensor cores take TF32."""
 
 INSTALL = "pip install cupy-cuda13x nvmath-python (CUDA 12: cupy-cuda12x)"
 
@@ -90,17 +101,32 @@ class CupyDevice:
         self._copies = cupy.cuda.Stream(non_blocking=True)
         self._recording = cupy.cuda.Stream(non_blocking=True)
         self.capability = str(cupy.cuda.Device(self.number).compute_capability)
+        self.tensor = int(self.capability) >= TENSOR
         self.multiprocessors = self._attribute("cudaDevAttrMultiProcessorCount")
-        self._most_shared = self._attribute("cudaDevAttrMaxSharedMemoryPerBlockOptin")
-        self._ring = pinned(cupy, SMALL * PLACES)
+        self.shared = self._attribute("cudaDevAttrMaxSharedMemoryPerBlockOptin")
+        self._lock = threading.RLock()
+        self._ring, self._landing = pinned(cupy, SMALL * PLACES), pinned(cupy, LANDING)
         self._place = 0
 
     def _attribute(self, name: str) -> int:
         return int(self._runtime.deviceGetAttribute(getattr(self._runtime, name), self.number))
 
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """No other thread is in here meanwhile, and this GPU is current."""
+        with self._lock:
+            before = self._runtime.getDevice()
+            self._runtime.setDevice(self.number)  # also where it is: it makes the GPU's context the thread's
+            try:
+                yield
+            finally:
+                if before != self.number:
+                    self._runtime.setDevice(before)
+
     @functools.cached_property
     def _library(self) -> Library | None:
-        return library_or_none(self)
+        with self._alone():
+            return library_or_none(self)
 
     @property
     def library(self) -> bool:
@@ -119,10 +145,11 @@ class CupyDevice:
     def allocate(self, type_: Type) -> Any:
         """One plain allocation (never managed memory, never CuPy's pool)."""
         nbytes = max(1, type_.nbytes)
-        if nbytes > self.room()[0]:
-            self._cupy.get_default_memory_pool().free_all_blocks()
         try:
-            memory = self._cupy.cuda.Memory(nbytes)
+            with self._alone():
+                if nbytes > self._runtime.memGetInfo()[0]:
+                    self._cupy.get_default_memory_pool().free_all_blocks()
+                memory = self._cupy.cuda.Memory(nbytes)
         except self._runtime.CUDARuntimeError as error:
             free, total = self.room()
             raise BackendError(
@@ -140,8 +167,10 @@ class CupyDevice:
         return int(array.data.ptr)
 
     def room(self) -> tuple[int, int]:
-        free, total = self._runtime.memGetInfo()
-        return int(free), int(total)
+        with self._alone():
+            free, total = self._runtime.memGetInfo()
+            # what CuPy's pool holds and nobody uses is given back when it is needed
+            return int(free) + int(self._cupy.get_default_memory_pool().free_bytes()), int(total)
 
     def holds(self, value: Any) -> bool:
         if isinstance(value, self._cupy.ndarray):
@@ -163,10 +192,10 @@ class CupyDevice:
                 array = array.clip(limits.min, limits.max)
             array = array.astype(kind)
         array = self._cupy.ascontiguousarray(array)
-        self._follow()
+        self.follow()
         return array
 
-    def _follow(self) -> None:
+    def follow(self) -> None:
         """Let this device's stream wait for what the user's asked; the default stream needs no help."""
         current = self._cupy.cuda.get_current_stream()
         if current.ptr != 0:
@@ -174,7 +203,7 @@ class CupyDevice:
             event.record(current)
             self._stream.wait_event(event)
 
-    def _lead(self) -> None:
+    def lead(self) -> None:
         """Let the user's stream wait for this device's."""
         current = self._cupy.cuda.get_current_stream()
         if current.ptr != 0:
@@ -190,7 +219,7 @@ class CupyDevice:
         if self.holds(value):
             source = self.taken(value, array.dtype.name)
             self.move(self.address(array), self.address(source), array.nbytes)
-            self._lead()
+            self.lead()
             return
         host = np.empty(array.shape, array.dtype)
         np.copyto(host, value, casting="unsafe")
@@ -201,19 +230,27 @@ class CupyDevice:
         self._stream.synchronize()  # host may not be given back before it is read
 
     def _write_small(self, to: Address, host: np.ndarray) -> None:
-        if self._place == PLACES:
-            self._stream.synchronize()
-            self._place = 0
-        place = self._ring[self._place * SMALL :][: host.nbytes]
-        self._place += 1
-        place[:] = host.reshape(-1).view(np.uint8)
-        self._copy(to, place.ctypes.data, place.nbytes, self._runtime.memcpyHostToDevice)
+        with self._lock:
+            if self._place == PLACES:
+                self._stream.synchronize()
+                self._place = 0
+            place = self._ring[self._place * SMALL :][: host.nbytes]
+            self._place += 1
+            place[:] = host.reshape(-1).view(np.uint8)
+            self._copy(to, place.ctypes.data, place.nbytes, self._runtime.memcpyHostToDevice)
 
     def read(self, array: Any) -> np.ndarray:
         result = np.empty(array.shape, array.dtype)
         if not array.size:
             return result
-        if array.strides == result.strides:  # every loss that is read comes this way
+        if array.strides == result.strides and array.nbytes <= LANDING:  # every loss that is read comes this way
+            with self._lock:
+                place = self._landing[: array.nbytes]
+                self._copy(place.ctypes.data, self.address(array), place.nbytes, self._runtime.memcpyDeviceToHost)
+                self._stream.synchronize()
+                result[...] = place.view(array.dtype).reshape(array.shape)
+            return result
+        if array.strides == result.strides:
             self._copy(result.ctypes.data, self.address(array), array.nbytes, self._runtime.memcpyDeviceToHost)
             self._stream.synchronize()
             return result
@@ -226,18 +263,22 @@ class CupyDevice:
 
     def copied(self, array: Any) -> Any:
         low, high = _span(array.shape, array.strides, array.itemsize)
-        block = self._cupy.ndarray((max(1, high - low),), np.uint8)  # from CuPy's pool, as the user's own arrays are
-        self._follow()
+        with self._alone():
+            block = self._cupy.ndarray(
+                (max(1, high - low),), np.uint8
+            )  # from CuPy's pool, as the user's own arrays are
+        self.follow()
         if high > low:
             self.move(self.address(block), self.address(array) + low, high - low)
-        self._lead()
+        self.lead()
         return self._cupy.ndarray(array.shape, array.dtype, block.data + -low, array.strides)
 
     def move(self, to: Address, source: Address, nbytes: int) -> None:
         self._copy(to, source, nbytes, self._runtime.memcpyDeviceToDevice)
 
     def lane(self, block: Any) -> CupyLane:
-        return CupyLane(self._cupy, block, self._copies, self._stream)
+        with self._alone():
+            return CupyLane(self._cupy, block, self._copies, self._stream)
 
     def _copy(self, to: Address, source: Address, nbytes: int, kind: int) -> None:
         self._runtime.memcpyAsync(to, source, nbytes, kind, self._stream.ptr)
@@ -247,29 +288,38 @@ class CupyDevice:
     def load(self, text: str, pieces: Sequence[str] = ()) -> _Modules:
         files = compiled(self._cupy, pieces or (text,), self.capability)
         modules = []
-        for path in files:
-            modules.append(self._cupy.cuda.Module())
-            modules[-1].load(path.read_bytes())
+        with self._alone():
+            for path in files:
+                modules.append(self._cupy.cuda.Module())
+                modules[-1].load(path.read_bytes())
         names = (KERNEL.findall(piece) for piece in pieces or (text,))
         return _Modules({name: m for m, found in zip(modules, names, strict=True) for name in found})
 
     def capture(self, work: Sequence[Work]) -> _Captured:
-        starts = [self._bound(one) for one in work]  # sets what cannot be set while capturing
-        self._recording.begin_capture()
-        try:
-            for start in starts:
-                start(self._recording)
-        finally:
-            graph = self._recording.end_capture()
-        return _Captured(graph, self._stream, work)
+        with self._alone():
+            starts = [self._bound(one) for one in work]  # sets what cannot be set while capturing
+            self._recording.begin_capture()
+            try:
+                for start in starts:
+                    start(self._recording)
+            finally:
+                graph = self._recording.end_capture()
+        return _Captured(graph, self, work)
+
+    def launch(self, graph: Any) -> None:
+        """Start a graph, behind what the user asked of CuPy so far and in front of what is asked from now on."""
+        self.follow()
+        graph.launch(self._stream)
+        self.lead()
 
     def times(self, work: Sequence[Work]) -> list[float]:
-        starts = [self._bound(one) for one in work]
-        events = [self._cupy.cuda.Event() for _ in range(len(starts) + 1)]
-        events[0].record(self._stream)
-        for start, event in zip(starts, events[1:], strict=True):
-            start(self._stream)
-            event.record(self._stream)
+        with self._alone():
+            starts = [self._bound(one) for one in work]
+            events = [self._cupy.cuda.Event() for _ in range(len(starts) + 1)]
+            events[0].record(self._stream)
+            for start, event in zip(starts, events[1:], strict=True):
+                start(self._stream)
+                event.record(self._stream)
         events[-1].synchronize()
         elapsed = self._cupy.cuda.get_elapsed_time
         return [elapsed(a, b) / 1e3 for a, b in itertools.pairwise(events)]
@@ -289,10 +339,10 @@ class CupyDevice:
     def _kernel(self, call: Call) -> Callable[[Any], None]:
         function = call.module.get_function(call.kernel)
         driver, grid = self._driver, call.grid
-        if call.dynamic > self._most_shared:
+        if call.dynamic > self.shared:
             raise BackendError(
                 f"{user_where()}: kernel {call.kernel} needs {call.dynamic:,} B of shared memory in a block, this GPU "
-                f"(compute capability {self.capability}) has {self._most_shared:,}"
+                f"(compute capability {self.capability}) has {self.shared:,}"
             )
         if call.dynamic:
             driver.funcSetAttribute(function.ptr, driver.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, call.dynamic)
@@ -332,11 +382,11 @@ class _Modules:
 class _Captured:
     """A CUDA graph; keeps the modules that its kernels are in."""
 
-    def __init__(self, graph: Any, stream: Any, work: Sequence[Work]) -> None:
-        self._graph, self._stream, self._work = graph, stream, work
+    def __init__(self, graph: Any, device: CupyDevice, work: Sequence[Work]) -> None:
+        self._graph, self._device, self._work = graph, device, work
 
     def launch(self) -> None:
-        self._graph.launch(self._stream)
+        self._device.launch(self._graph)
 
 
 def _span(shape: Sequence[int], strides: Sequence[int], itemsize: int) -> tuple[int, int]:
@@ -345,46 +395,3 @@ def _span(shape: Sequence[int], strides: Sequence[int], itemsize: int) -> tuple[
         return 0, 0
     reach = [(n - 1) * s for n, s in zip(shape, strides, strict=True)]
     return sum(min(r, 0) for r in reach), sum(max(r, 0) for r in reach) + itemsize
-
-
-def describe() -> list[str]:
-    """What ``graphnet info`` says of the GPU, the driver and libraries; raises BackendError without a GPU."""
-    cupy = cupy_or_error()
-    device = gpu()
-    runtime = cupy.cuda.runtime
-    name = runtime.getDeviceProperties(device.number)["name"].decode()
-    free, total = device.room()
-    major, minor = device.capability[:-1], device.capability[-1]
-    lines = [
-        f"{name}, compute capability {major}.{minor}, {device.multiprocessors} multiprocessors, "
-        f"{free / 1e9:.1f} of {total / 1e9:.1f} GB free"
-    ]
-    versions = [
-        f"driver {_version(runtime.driverGetVersion())}",
-        f"CUDA {_version(runtime.runtimeGetVersion())}",
-        f"NVRTC {'.'.join(map(str, cupy.cuda.nvrtc.getVersion()))}",
-        f"CuPy {cupy.__version__}",
-    ]
-    lines.append(", ".join(versions))
-    lines.append(device._library.describe() if device._library else f"cuBLAS by nvmath: not found: {INSTALL}")
-    return lines
-
-
-def installed() -> str:
-    """The packages for GPUs that are installed."""
-    found = []
-    for title, names in (("CuPy", ("cupy-cuda13x", "cupy-cuda12x", "cupy")), ("nvmath", ("nvmath-python",))):
-        versions = [v for name in names if (v := _installed(name))]
-        found.append(f"{title} {versions[0] if versions else 'not installed'}")
-    return ", ".join(found)
-
-
-def _installed(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _version(number: int) -> str:
-    return f"{number // 1000}.{number % 1000 // 10}"

@@ -32,6 +32,8 @@ class EmulatedDevice:
 
     name = "emulated"
     fusing = "numpy"
+    shared = 227 * 1024
+    tensor = True
 
     def __init__(
         self,

@@ -23,29 +23,43 @@ from graphnet.tensor import user_where
 def compiled(cupy: Any, texts: Sequence[str], capability: str) -> list[Path]:
     """The files with the machine code of texts for a GPU of a compute capability ("90"), compiled side by side.
 
-    Each is a cubin, or PTX for a GPU that this NVRTC does not know yet. Raises BackendError if a text is refused.
+    Each is a cubin, or PTX for a GPU that this NVRTC does not know. Raises BackendError if a text is refused, and for
+    a GPU that is older than all that NVRTC knows.
     """
-    with ThreadPoolExecutor(min(len(texts), usable_cores()), "graphnet-nvrtc") as workers:
-        return list(workers.map(lambda text: _compiled(cupy, text, capability), texts))
+    arch = _architecture(cupy.cuda.nvrtc, capability)
+    try:
+        with ThreadPoolExecutor(min(len(texts), usable_cores()), "graphnet-nvrtc") as workers:
+            return list(workers.map(lambda text: _compiled(cupy.cuda.nvrtc, text, arch), texts))
+    except ToolchainError as error:  # told here, as the user's line is not to be found in a worker
+        raise BackendError(f"{user_where()}: {error}") from None
 
 
-def _compiled(cupy: Any, text: str, capability: str) -> Path:
-    nvrtc = cupy.cuda.nvrtc
-    known = [str(arch) for arch in nvrtc.getSupportedArchs()]
-    machine = capability in known
-    arch = f"sm_{capability}" if machine else f"compute_{max(known, key=int)}"
+def _architecture(nvrtc: Any, capability: str) -> str:
+    """What to compile for: the GPU itself, or else the newest before it, as it takes no PTX of later ones."""
+    known = [arch for arch in map(int, nvrtc.getSupportedArchs()) if arch <= int(capability)]
+    if not known:
+        own, oldest = (f"{n // 10}.{n % 10}" for n in (int(capability), min(map(int, nvrtc.getSupportedArchs()))))
+        raise BackendError(
+            f"{user_where()}: this GPU has compute capability {own}, NVRTC {_version(nvrtc)} compiles for {oldest} and "
+            "later: install CuPy for an older CUDA"
+        )
+    return f"sm_{capability}" if int(capability) in known else f"compute_{max(known)}"
+
+
+def _version(nvrtc: Any) -> str:
+    return ".".join(map(str, nvrtc.getVersion()))
+
+
+def _compiled(nvrtc: Any, text: str, arch: str) -> Path:
+    machine = arch.startswith("sm_")
     flags = (*FLAGS, f"--gpu-architecture={arch}")
-    version = ".".join(map(str, nvrtc.getVersion()))
-    key = hashlib.sha256("\n".join([version, *flags, text]).encode()).hexdigest()
+    key = hashlib.sha256("\n".join([_version(nvrtc), *flags, text]).encode()).hexdigest()
 
     def build(work: Path) -> None:
         (work / "code.cu").write_text(text)
         (work / cache.OBJECT).write_bytes(_compile(nvrtc, text, flags, machine))
 
-    try:
-        return cache.obtain(key, build)
-    except ToolchainError as error:
-        raise BackendError(f"{user_where()}: {error}") from None
+    return cache.obtain(key, build)
 
 
 def _compile(nvrtc: Any, text: str, flags: tuple[str, ...], machine: bool) -> bytes:

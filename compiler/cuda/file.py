@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from graphnet.compiler.cuda.kernels import Kernels, functions_in
+from graphnet.compiler.cuda.kernels import LARGEST, Kernels, functions_in
 from graphnet.compiler.cuda.products import gemm
 from graphnet.compiler.cuda.source import BY_VALUE, NOTES, RING, Gemm, Launch, Source
 from graphnet.compiler.cuda.stages import BranchOf, Library, LoopOf, Node
@@ -34,11 +34,13 @@ class Options:
     together  what lies between the library's products is one cooperative kernel, not one a stage
     unroll    the most launches that a loop may become; one that would be more is a cooperative kernel
     apart     no two phases share a kernel, for profiles
+    shared    bytes of shared memory up to which a loop keeps on chip what it loads; it changes no result
     """
 
     together: bool = False
     unroll: int = 0
     apart: bool = False
+    shared: int = LARGEST
 
 
 def emit(plan: Plan, target: Target, options: Options | None = None) -> Source:
@@ -120,7 +122,7 @@ class _File:
     # -- text -----------------------------------------------------------------------------------------
 
     def source(self) -> Source:
-        kernels = Kernels(self.options.unroll, self.options.apart)
+        kernels = Kernels(self.options.unroll, self.options.apart, self.options.shared)
         everything = [n for part in self._parts for n in part]
         end = self._finish()
         parts: dict[str, tuple[Launch | Gemm, ...]] = {

@@ -27,7 +27,7 @@ STATIC = 48 * 1024
 """Shared memory that a kernel may have without asking for it at launch."""
 
 LARGEST = 220 * 1024
-"""Shared memory of a block on the GPUs that this text is for; what stays on chip is given up beyond."""
+"""Shared memory of a block on the largest GPUs (H100); what stays on chip is given up beyond."""
 
 TAIL_UNITS = 2
 """Units of a stage that are left to the last block of the kernel before it: a launch takes longer."""
@@ -55,11 +55,12 @@ def functions_in(nodes: Sequence[Node]) -> list[Function]:
 class Kernels:
     """Writes kernels and remembers them by their text; ``unroll`` is the most launches a loop may become.
 
-    With ``apart`` no two phases share a stage.
+    With ``apart`` no two phases share a stage. Loops keep on chip what fits ``room`` bytes of shared memory.
     """
 
     unroll: int = 0
     apart: bool = False
+    room: int = LARGEST
     texts: dict[str, str] = field(default_factory=dict)
 
     def launches(self, nodes: Sequence[Node], together: bool) -> list[Launch | Gemm]:
@@ -146,11 +147,12 @@ class Kernels:
         if not functions:
             return []
         shared = _aligned(max(f.shared for f in functions))
-        first = _Meeting(shared, 0)
-        first.sequence(found, {})
-        passing = max((_aligned(f.resident) for f in functions if f.load and f not in first.staying), default=0)
-        writer = _Meeting(shared, passing)
-        body = writer.sequence(found, {})
+        passing, needed = -1, 0
+        while passing < needed:  # what needs more room to pass leaves less of it to what stays
+            passing = needed
+            writer = _Meeting(shared, passing, self.room)
+            body = writer.sequence(found, {})
+            needed = max((_aligned(f.resident) for f in functions if f.load and f not in writer.staying), default=0)
         lines = [*_memory(writer.used), *body]
         units = max(sum(f.units for f in s if isinstance(f, Function)) for s in writer.stages)
         name = self._add("_".join(("run", *_ends(functions))), [k for k, _ in iterations], lines)
@@ -179,12 +181,12 @@ class _Meeting:
     """The body of a cooperative kernel: stages with grid-wide barriers between them.
 
     Its shared memory: ``shared`` bytes for one phase at a time, ``passing`` bytes for what a phase loads unit by unit,
-    then what the functions ``staying`` keep throughout a loop; ``used`` in all.
+    then what the functions ``staying`` keep throughout a loop; ``used`` in all, which ``room`` bounds.
     """
 
-    def __init__(self, shared: int, passing: int) -> None:
+    def __init__(self, shared: int, passing: int, room: int) -> None:
         self._passing = f"gn_shared + {shared}" if shared else "gn_shared"
-        self.used = shared + passing
+        self.used, self._room = shared + passing, room
         self.staying: set[Function] = set()
         self.stages: list[tuple[Node, ...]] = []
 
@@ -228,7 +230,7 @@ class _Meeting:
             for f in stage:
                 if not isinstance(f, Function) or not f.load or any(a.meets(w) for a in f.loaded for w in written):
                     continue
-                if self.used + _aligned(f.resident) <= LARGEST:
+                if self.used + _aligned(f.resident) <= self._room:
                     kept[f] = f"gn_shared + {self.used}"
                     self.used += _aligned(f.resident)
                     self.staying.add(f)

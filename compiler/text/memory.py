@@ -102,6 +102,8 @@ class Memory:
             index = f"({index} + {shift})"
         if self.lengths[loop] + shift > modulo:
             index = f"({index} % {modulo})"
+        if min(self.lengths[loop] + shift, modulo) * abs(step) >= 1 << 31:
+            index = f"(int64_t){index}"
         return f" {'-' if step < 0 else '+'} {index} * {abs(step)}"
 
     def operands(self, outs: Sequence[Array], ins: Sequence[Array]) -> list[Operand]:

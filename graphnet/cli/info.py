@@ -20,8 +20,8 @@ from graphnet.cli.options import one_line
 from graphnet.compiler.errors import GraphnetError
 from graphnet.data import sources
 from graphnet.data.fetch import cache_folder
-from graphnet.device_cupy import describe as describe_gpu
-from graphnet.device_cupy import installed
+from graphnet.device_info import describe as describe_gpu
+from graphnet.device_info import installed
 from graphnet.kernels.c.toolchain import describe
 
 PACKAGES = ("numpy", "scipy", "networkx", "scikit-learn", "safetensors", "matplotlib", "tqdm", "tensorboardX")

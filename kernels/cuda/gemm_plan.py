@@ -114,6 +114,11 @@ def _widths(across: int, most: int) -> list[Side]:
     ]
 
 
+def _lanes(size: int, kind: Kind) -> int:
+    """Threads that load a term of so many lines together; a block must have them."""
+    return power(size) // gcd(kind.run, size) if kind.along == "line" else 1
+
+
 def _per_thread(size: int, depth: int, kind: Kind) -> int:
     """Loads of a thread for a chunk of one operand."""
     whole, run = power(size), gcd(kind.run, size) if kind.along == "line" else kind.run
@@ -275,8 +280,9 @@ def _plans(shape: Shape) -> Iterator[Plan]:
                 if tile.ways > WAYS or depth % tile.ways or depth > max(WAYS, power(shape.k)):
                     continue
                 block = _Block(shape, tile)
-                rounds = block.results > SHARED
-                if block.shared > SHARED or block.loaded > LOADED or (rounds and down.each % (16 // item)):
+                # sums that have no room meet a run of each thread's rows at a time
+                rounds = 1 if block.results <= SHARED or down.each % (16 // item) else down.each // (16 // item)
+                if max(block.shared, block.results / rounds) > SHARED or block.loaded > LOADED:
                     continue
                 for parts in _parts(shape, tiles, depth):
                     yield Plan(tile, parts, _clocks(shape, block, tiles, parts))
@@ -291,6 +297,8 @@ def _tensor_plans(shape: Shape) -> Iterator[Plan]:
         if rows.size > max(2 * shape.m, ROWS) or columns.size > max(2 * shape.n, COLUMNS):
             continue
         if shape.across and columns.size != shape.across:
+            continue
+        if max(_lanes(rows.size, shape.left), _lanes(columns.size, shape.right)) > THREADS:
             continue
         tiles = shape.entries * ceil(shape.m / rows.size) * ceil(shape.n / columns.size)
         for depth in DEPTHS:

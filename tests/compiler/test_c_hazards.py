@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from graphnet.compiler.ir import NOWHERE, Graph
 from graphnet.compiler.schedule import Array, Loop, LoopTerm, MemoryReport, Plan, Storage
 from graphnet.compiler.text.hazards import Access, Choice, Piece, Repeat, access, place_barriers
@@ -110,6 +112,13 @@ def test_slots_of_a_stack_lie_in_the_same_windows():
     first, second = access(memory, here, False, 0, 128), access(memory, after, True, 0, 128)
     assert first.tag == second.tag is not None
     assert (first.low, first.high) == (0, 99 * 128 * 1024)
+
+
+@pytest.mark.parametrize(("slots", "wide"), [(511, False), (512, True)])
+def test_a_slot_more_than_two_gigabytes_into_a_stack_has_an_address_of_64_bits(slots, wide):
+    memory = memory_of(temporary(nbytes=slots << 22), loops=[(0, slots)])
+    slot = Array(0, "float32", (1 << 20,), (1,), 0, (LoopTerm(0, 1 << 20, 0, slots),))
+    assert memory.address(slot) == f"A + 0x0 + {'(int64_t)' if wide else ''}k0 * 4194304"
 
 
 def test_a_row_that_moves_within_its_window_keeps_to_it():

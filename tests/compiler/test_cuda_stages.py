@@ -222,3 +222,28 @@ def test_shared_memory_beyond_the_static_limit_is_asked_for_at_launch():
     assert found.dynamic > STATIC
     assert "GN_DYNAMIC();" in text
     assert found.dynamic <= LARGEST
+
+
+def chips(room, *sizes):
+    """Loads of one loop, of so many bytes each, in ``room``: their places in shared memory, and the kernel's bytes."""
+    names, functions = ("unit", "gn_resident"), []
+    for number, size in enumerate(sizes, 1):
+        f = function(f"s{number}", touch(0, 8, True), load="/* load */", resident=size, loaded=(touch(100, 108),))
+        functions.append(replace(f, arguments=names, loading=names))
+    made = Kernels(room=room)
+    (found,) = made.launches([loop(*functions)], False)
+    places = re.findall(r"(s\d)_load\(net, unit, gn_shared(?: \+ (\d+))?\)", made.texts[found.kernel])
+    return [int(place or 0) for _, place in sorted(places)], found.dynamic
+
+
+def test_no_load_reaches_into_what_stays_on_chip():
+    """What is loaded unit by unit has room for the largest such load, also for one that this room drove out."""
+    sizes = (100 << 10, 90 << 10, 64 << 10)
+    places, used = chips(220 << 10, *sizes)
+    assert (places, used) == ([90 << 10, 0, 0], 190 << 10)  # the first stays, behind what the others take in turn
+
+
+def test_a_gpu_with_less_shared_memory_keeps_less_on_chip():
+    sizes = (64 << 10, 64 << 10)
+    assert chips(LARGEST, *sizes)[1] == 128 << 10
+    assert chips(99 << 10, *sizes)[1] == 64 << 10

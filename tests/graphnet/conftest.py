@@ -175,16 +175,19 @@ class Module:
 
 
 class FakeCupy:
-    """What device_cupy asks of the module cupy. ``log`` tells what was asked, ``free`` is the room there is.
+    """What device_cupy asks of the module cupy. ``log`` tells what was asked, ``free`` is the room there is beside the
+    ``pooled`` bytes that CuPy's pool holds for later.
 
-    ``early`` says that streams apart from the others do at once what they are asked.
+    ``early`` says that streams apart from the others do at once what they are asked. ``device`` is the GPU that is
+    current, of one thread alone.
     """
 
     log: ClassVar[list] = []
     streams: ClassVar[dict] = {}
     functions: ClassVar[dict] = {}
     grids: ClassVar[list] = []
-    free = 1 << 34
+    pinned: ClassVar[list] = []
+    free, pooled = 1 << 34, 0
     early = False
     ndarray = Array
     on_gpu = staticmethod(on_gpu)
@@ -192,7 +195,8 @@ class FakeCupy:
     __version__ = "14.0.0"
 
     def __init__(self):
-        FakeCupy.log, FakeCupy.grids, FakeCupy.free = [], [], 1 << 34
+        FakeCupy.log, FakeCupy.grids, FakeCupy.pinned, FakeCupy.free = [], [], [], 1 << 34
+        FakeCupy.pooled = self.device = 0
         FakeCupy.streams, FakeCupy.functions, FakeCupy.early = {}, {}, False
         runtime = types.SimpleNamespace(
             CUDARuntimeError=FakeRuntimeError,
@@ -202,7 +206,8 @@ class FakeCupy:
             memcpyDeviceToHost="download",
             memcpyDeviceToDevice="move",
             getDeviceCount=lambda: 1,
-            getDevice=lambda: 0,
+            getDevice=lambda: self.device,
+            setDevice=self.set_device,
             memGetInfo=lambda: (FakeCupy.free, 1 << 35),
             deviceGetAttribute=lambda attribute, device: {16: 3, 97: 99_000}[attribute],
             memsetAsync=lambda p, value, n, s: self.streams[s].add(lambda: ctypes.memset(p, value, n)),
@@ -234,7 +239,7 @@ class FakeCupy:
             Event=Event,
             Module=Module,
             Device=lambda number: types.SimpleNamespace(compute_capability="90"),
-            alloc_pinned_memory=lambda size: np.zeros(size, np.uint8),
+            alloc_pinned_memory=self.pin,
             get_current_stream=lambda: self.current,
             get_elapsed_time=lambda a, b: 1.0,
         )
@@ -250,12 +255,23 @@ class FakeCupy:
 
     @staticmethod
     def get_default_memory_pool():
-        return types.SimpleNamespace(free_all_blocks=lambda: None)
+        return types.SimpleNamespace(free_bytes=lambda: FakeCupy.pooled, free_all_blocks=FakeCupy.give_back)
+
+    @staticmethod
+    def give_back():
+        FakeCupy.free, FakeCupy.pooled = FakeCupy.free + FakeCupy.pooled, 0
+
+    def set_device(self, number):
+        self.device = number
+
+    def pin(self, size):
+        self.pinned.append(np.zeros(size, np.uint8))
+        return self.pinned[-1]
 
     def copy(self, to, source, n, kind, stream):
         self.log.append(kind)
         self.streams[stream].add(lambda: ctypes.memmove(to, source, n))
-        if kind == "download":
+        if kind == "download" and not any(0 <= to - p.ctypes.data < p.size for p in self.pinned):
             self.streams[stream].drain()
 
     def launch(self, cooperative, f, grid, gy, gz, block, by, bz, dynamic, stream, parameters):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -21,6 +22,9 @@ from graphnet.lazy import Loss
 from graphnet.train import Run
 
 pytestmark = pytest.mark.gpu
+
+STEPS = 200
+"""Steps in which a race would show."""
 
 
 @gn.model
@@ -255,3 +259,83 @@ def test_a_plan_that_does_not_fit_is_refused_in_one_line():
     rows = gpu().room()[1] // 16
     with pytest.raises(gn.BackendError, match="B are free: use a smaller batch"):
         gn.compile(lambda x: gn.tanh(gn.exp(x)), gn.spec((rows, 8)), device="cuda")
+
+
+def test_a_step_is_done_with_what_is_filled_anew_on_a_stream_of_the_users_own():
+    """Nothing waits on the host: the step before still reads what the stream is told to overwrite."""
+    import cupy
+
+    rows = 4096
+    y = np.random.default_rng(0).integers(0, 3, rows).astype("int32")
+    net, other = compiled(shape=(rows, 256)), compiled(shape=(rows, 256))
+    expected = [float(other.step(np.full((rows, 256), i, "float32"), y)) for i in range(30)]
+    with cupy.cuda.Stream(non_blocking=True):
+        x, labels = cupy.empty((rows, 256), "float32"), cupy.asarray(y)
+        losses = []
+        for i in range(30):
+            x.fill(i)
+            losses.append(net.step(x, labels))
+        found = [float(loss) for loss in losses]
+    assert found == expected
+
+
+def test_threads_train_nets_of_their_own(data):
+    """Each thread's first calls are among those that the driver refuses where no GPU is current."""
+
+    def train(seed):
+        net = compiled(seed=seed)
+        losses = [net.step(data[0] + np.float32(seed), data[1]) for _ in range(50)]
+        return [float(loss) for loss in losses]
+
+    expected = [train(seed) for seed in range(4)]
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(train, range(4))) == expected
+
+
+def test_elementwise_maths_have_the_emulators_bits():
+    """Subnormal numbers, too, which other options of NVRTC would make 0; quotients and roots are rounded right."""
+    tiny = np.finfo("float32").smallest_subnormal
+    special = [0.0, -0.0, tiny, -tiny, 1e-40, 1.2e-38, np.inf, -np.inf, np.nan, 3.4e38, 88.7, -87.4, -103.9, 1.0]
+    x = np.concatenate([special, np.random.default_rng(0).normal(size=4082) * 30]).astype("float32")
+    functions = (gn.exp, gn.log, gn.tanh, gn.sigmoid, gn.softplus, gn.sqrt, gn.erf, gn.sin, gn.log1p, gn.expm1)
+
+    def model(x):
+        return *(f(x) for f in functions), 1.0 / x, x / 3.0, x * 0.5, x * x + x, gn.maximum(x, 0.1), x**1.7
+
+    backends = [CudaBackend(device) for device in (gpu(), EmulatedDevice())]
+    found = [gn.compile(model, gn.spec(x.shape), device="cuda", backend=b)(x) for b in backends]
+    for number, (one, other) in enumerate(zip(*found, strict=True)):
+        np.testing.assert_array_equal(one, other, err_msg=f"result {number}")
+        np.testing.assert_array_equal(np.signbit(one[one == 0]), np.signbit(other[other == 0]))
+
+
+@gn.model
+def recurrent(x):
+    return gn.layers.dense(gn.layers.lstm(x, 128)[:, -1], 10)
+
+
+@pytest.mark.parametrize("options", [Options(), Options(together=True), Options(shared=48 << 10)])
+def test_loops_whose_blocks_meet_give_the_same_bits_every_time(options):
+    """A block that went on too early, or saw what was there before, would show in one of so many steps."""
+    chosen = np.random.default_rng(0)
+    x, y = chosen.normal(size=(64, 40, 32)).astype("float32"), chosen.integers(0, 10, 64)
+    loss, optimizer, found = gn.losses.softmax_cross_entropy, gn.optim.Adam(lr=0.01), []
+    for own in (Options(unroll=10_000), options, options):
+        backend = CudaBackend(gpu(), options=own)
+        net = gn.compile(recurrent, gn.spec(x.shape), loss=loss, optimizer=optimizer, device="cuda", backend=backend)
+        losses = [net.step(x, y) for _ in range(STEPS)]
+        found.append([float(loss) for loss in losses])
+    assert found[1] == found[2] == found[0]
+
+
+@pytest.mark.parametrize("name", ["lenet", "charlm"])
+def test_generated_tiles_for_tensor_cores_train_near_float32(name):
+    """Fragments that are laid out otherwise than NVIDIA's would give other losses at once."""
+    found = []
+    for precision in ("tf32", "float32"):
+        model, rows = find_model(name).with_data(None, None)
+        backend = CudaBackend(gpu(), precision, library=False)
+        run = Run(model.function, model.recipe, rows, device="cuda", backend=backend)
+        found.append([float(run.net.step(x, y)) for x, y in itertools.islice(run.batches(1), 5)])
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-2)
+    assert found[0] != found[1], "tensor cores would have rounded"

@@ -5,14 +5,18 @@ See conftest.py. What CUDA itself makes of the calls is for test_backend_cuda_gp
 
 from __future__ import annotations
 
+import ctypes
+import time
 import types
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 import graphnet as gn
-from graphnet import device_cupy
+from graphnet import device_cupy, device_nvrtc
 from graphnet.backend_cuda import CudaBackend
+from graphnet.compiler.cuda import Options
 from graphnet.compiler.ir import Type
 from graphnet.device import Call
 from graphnet.device_emulated import EmulatedDevice
@@ -180,6 +184,13 @@ def test_memory_that_cannot_be_had_is_one_line(gpu, monkeypatch):
         device_cupy.CupyDevice(gpu).allocate(Type((1000,), "float32"))
 
 
+def test_memory_that_cupys_pool_holds_for_later_is_room_for_a_plan(gpu):
+    """A user who prepared data with CuPy has given it back, and the pool has not."""
+    type(gpu).free, type(gpu).pooled = 0, 1 << 20
+    assert float(compiled().step(*batches(1)[0])) > 0
+    assert (gpu.free, gpu.pooled) == (1 << 20, 0)
+
+
 def test_why_there_is_no_gpu_is_one_line_without_cupys_advice(gpu, monkeypatch):
     framed = (
         "=====\nCuPy failed to load libcuda.so.1:\n\nmuch advice\n\nOriginal error:\n  ImportError: not found\n====="
@@ -208,3 +219,92 @@ def test_an_argument_on_a_gpu_is_refused_by_a_net_on_the_cpu(gpu):
         gn.DTypeError, match="is a Array on a GPU, the net is on the CPU: compile it with device='cuda'"
     ):
         net(gpu.on_gpu(batches(1)[0][0]))
+
+
+def test_steps_come_between_what_is_asked_on_a_stream_of_the_users_own(gpu):
+    """With arguments of NumPy, too: the parameters are live arrays."""
+    net = compiled()
+    x, y = batches(1)[0]
+    for _ in range(3):
+        net.step(x, y)
+    w = net.params["small/dense_1/b"]
+    seen = []
+    gpu.current = gpu.cuda.Stream(non_blocking=True)
+    for first in (net.backend.device, gpu.current):  # does nothing that it was not told to wait for
+        gpu.current.add(lambda: ctypes.memset(w.data.ptr, 0, w.nbytes))
+        net.step(x, y)
+        gpu.current.add(lambda: seen.append(host(w)))
+        first.synchronize()
+        gpu.current.synchronize()
+        assert 0 < np.abs(seen[-1]).max() <= 0.06, "one step of Adam from 0"
+
+
+def test_the_driver_is_called_with_the_nets_gpu_current(gpu, monkeypatch):
+    """Another may be: of a thread that is new, or by the user's choice, who gets it back."""
+    net, current = compiled(), []
+    launch = gpu.launch
+    monkeypatch.setattr(gpu, "launch", lambda *given: (current.append(gpu.device), launch(*given)))
+    gpu.device = 1
+    for x, y in batches(3):
+        net.step(x, y)
+    assert set(current) == {0}
+    assert gpu.device == 1
+
+
+def test_threads_with_nets_of_their_own_do_not_meet_in_a_capture(gpu, monkeypatch):
+    device, inside, most = device_cupy.gpu(), [], []
+
+    def bound(one):
+        inside.append(one)
+        time.sleep(0.01)
+        most.append(len(inside))
+        inside.pop()
+        return lambda stream: None
+
+    monkeypatch.setattr(device, "_bound", bound)
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda n: device.capture([n, n]), range(4)))
+    assert (len(most), max(most)) == (8, 1)
+
+
+@pytest.mark.parametrize(
+    ("known", "capability", "expected"),
+    [
+        ((80, 90, 120), "90", "sm_90"),
+        ((80, 90, 120), "103", "compute_90"),  # a GPU takes PTX of what came before it, and not of what came later
+        ((80, 90, 120), "121", "compute_120"),
+        ((80, 90, 120), "75", "GPU has compute capability 7.5, NVRTC 13.0 compiles for 8.0 and later"),
+    ],
+)
+def test_what_is_compiled_for_a_gpu_is_what_it_runs(gpu, monkeypatch, tmp_path, known, capability, expected):
+    monkeypatch.setenv("GRAPHNET_CACHE", str(tmp_path))
+    gpu.cuda.nvrtc.getSupportedArchs = lambda: known
+    gpu.cuda.nvrtc.getPTX = gpu.cuda.nvrtc.getCUBIN
+    found = []
+    gpu.cuda.nvrtc.compileProgram = lambda program, flags: found.append(flags[-1])
+    try:
+        device_nvrtc.compiled(gpu, [HEADER], capability)
+    except gn.BackendError as error:
+        found.append(str(error))
+    assert expected in found[0]
+
+
+def test_a_gpu_without_tensor_cores_for_tf32_computes_in_float32(gpu):
+    gpu.cuda.Device = lambda number: types.SimpleNamespace(compute_capability="75")
+    assert not CudaBackend(device_cupy.gpu(), "tf32").target.tensor
+    assert CudaBackend(EmulatedDevice(), "tf32").target.tensor
+
+
+def test_loops_keep_on_chip_no_more_than_the_gpu_has(gpu):
+    assert CudaBackend(device_cupy.gpu()).options.shared == 99_000
+    assert CudaBackend(EmulatedDevice()).options == Options()
+
+
+def test_a_text_that_nvrtc_refuses_is_told_at_the_users_line(gpu):
+    def refuse(program, flags):
+        raise gpu.Error("NVRTC_ERROR_COMPILATION")
+
+    gpu.cuda.nvrtc.compileProgram = refuse
+    gpu.cuda.nvrtc.getProgramLog = lambda program: "graphnet.cu(1): error: x is undefined\n"
+    with pytest.raises(gn.BackendError, match=r"^tests/graphnet/test_device_cupy.py:\d+: NVRTC refuses .*: error: x"):
+        device_nvrtc.compiled(gpu, ["no CUDA"], "90")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from graphnet.kernels.cuda import gemm, gemm_packed
+from graphnet.kernels.cuda.phase import SHARED, Job
 from graphnet.kernels.text.view import View
 
 # rows, k, groups, columns of a group, columns of a panel
@@ -152,6 +153,16 @@ def test_recurrent_products_fill_the_machine_and_stay_on_chip(m, k, columns, gro
     assert 64 <= phase.units <= 132
     assert 0 < phase.resident <= 128 * 1024
     assert phase.shared <= 48 * 1024
+
+
+@pytest.mark.parametrize(("m", "k", "n"), [(500, 500, 500), (100, 500, 2048)])
+def test_the_sums_of_doubles_have_room_in_shared_memory(m, k, n):
+    """Where a thread has fewer rows than are needed to hand them in a run at a time, other tiles are chosen."""
+    out, left, right = (View(x, "float64", s, (s[1], 1)) for x, s in (("o", (m, n)), ("a", (m, k)), ("b", (k, n))))
+    attrs = {"width": gemm_packed.packed_width([out], [left, right], {})}
+    packed = View("p", "uint8", (gemm_packed.packed_bytes(right, attrs["width"]),), (1,))
+    (phase,) = gemm_packed.matmul_packed([out], [left, packed], attrs, Job())
+    assert phase.shared <= SHARED
 
 
 def test_what_cannot_be_packed_apart_says_so():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from math import prod
 
 import numpy as np
 import pytest
@@ -12,11 +13,12 @@ from graphnet.backend import PRECISIONS
 from graphnet.backend_cuda import CudaBackend
 from graphnet.compiler.cuda import cuda_target
 from graphnet.device_emulated import EmulatedDevice
-from graphnet.kernels.cuda import gemm, gemm_packed, gemm_phases
+from graphnet.kernels.cuda import conv, gemm, gemm_packed, gemm_phases
 from graphnet.kernels.cuda.gemm_load import Kind
 from graphnet.kernels.cuda.gemm_plan import Plan, Shape, choose
 from graphnet.kernels.cuda.gemm_tensor import TensorTile
 from graphnet.kernels.cuda.gemm_tile import Side
+from graphnet.kernels.cuda.phase import Job
 from graphnet.kernels.text.view import View
 
 
@@ -119,6 +121,20 @@ def test_inf_and_nan_stay_in_their_rows_and_columns(run_cases, tiled):
     assert odd[:, 9].all()
     rest = np.delete(np.delete(out, [3, 4], 0), [7, 9], 1)
     assert np.isfinite(rest).all()
+
+
+@pytest.mark.parametrize(("channels", "outputs", "kernel"), [(1, 20, 5), (6, 50, 5), (3, 8, 3), (1, 4, 3)])
+def test_tiles_are_no_wider_than_a_blocks_threads_can_load(channels, outputs, kernel):
+    """Of a first convolution: few rows, many columns, each loaded by itself."""
+    side = 29 - kernel
+    shapes = (100, channels, 28, 28), (outputs, channels, kernel, kernel), (100, outputs, side, side)
+    steps = ([prod(shape[a + 1 :]) for a in range(4)] for shape in shapes)
+    x, w, y = (View(name, "float32", *given) for name, *given in zip("xwy", shapes, map(tuple, steps), strict=True))
+    attrs = {"stride": (1, 1), "padding": ((0, 0), (0, 0)), "dilation": (1, 1), "groups": 1}
+    job = Job(tensor=True)
+    assert "on tensor cores" in conv.conv2d([y], [x, w], attrs, job)[0].note
+    assert conv.conv2d_weight([w], [x, y], attrs, job)
+    assert conv.conv2d_input([x], [y, w], attrs, job)
 
 
 def test_only_products_of_float32_that_may_round_are_for_tensor_cores():
