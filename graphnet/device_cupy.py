@@ -16,10 +16,9 @@ import ctypes
 import functools
 import importlib
 import itertools
-import re
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from math import prod
 from typing import Any
@@ -31,14 +30,12 @@ from graphnet.compiler.ir import Type
 from graphnet.device import Address, Call, Product, Work
 from graphnet.device_cublas import Library, library_or_none
 from graphnet.device_lane import CupyLane, pinned
-from graphnet.device_nvrtc import compiled
+from graphnet.device_nvrtc import Modules, compiled
 from graphnet.kernels.cuda.phase import THREADS
 from graphnet.tensor import user_where
 
 CUDA, MANAGED = 2, 13
 """What DLPack calls GPU memory."""
-
-KERNEL = re.compile(r'extern "C" __global__ void __launch_bounds__\(\w+\) (\w+)\(')
 
 SMALL = 256
 """Bytes up to which a value is written through a ring of pinned memory, without waiting for the device."""
@@ -216,17 +213,23 @@ class CupyDevice:
     def write(self, array: Any, value: Any) -> None:
         if not array.size:
             return
+        host, to = np.empty(array.shape, array.dtype), self.address(array)
+        dense = host.strides == array.strides
         if self.holds(value):
             source = self.taken(value, array.dtype.name)
-            self.move(self.address(array), self.address(source), array.nbytes)
-            self.lead()
+            if dense:
+                self.move(to, self.address(source), array.nbytes)
+                self.lead()
+                return
+            value = self.read(source)
+        inside = host
+        if not dense:  # a gradient may lie turned
+            host, inside, to = self._around(array)
+        np.copyto(inside, value, casting="unsafe")
+        if host.nbytes <= SMALL:
+            self._write_small(to, host)
             return
-        host = np.empty(array.shape, array.dtype)
-        np.copyto(host, value, casting="unsafe")
-        if array.nbytes <= SMALL:
-            self._write_small(self.address(array), host)
-            return
-        self._copy(self.address(array), host.ctypes.data, host.nbytes, self._runtime.memcpyHostToDevice)
+        self._copy(to, host.ctypes.data, host.nbytes, self._runtime.memcpyHostToDevice)
         self._stream.synchronize()  # host may not be given back before it is read
 
     def _write_small(self, to: Address, host: np.ndarray) -> None:
@@ -254,12 +257,16 @@ class CupyDevice:
             self._copy(result.ctypes.data, self.address(array), array.nbytes, self._runtime.memcpyDeviceToHost)
             self._stream.synchronize()
             return result
-        low, high = _span(array.shape, array.strides, array.itemsize)
-        block = np.empty(high - low, np.uint8)
-        self._copy(block.ctypes.data, self.address(array) + low, block.nbytes, self._runtime.memcpyDeviceToHost)
-        self._stream.synchronize()
-        result[...] = np.ndarray(array.shape, array.dtype, block, -low, array.strides)
+        result[...] = self._around(array)[1]
         return result
+
+    def _around(self, array: Any) -> tuple[np.ndarray, np.ndarray, Address]:
+        """The bytes that an array reaches over, read from the device; the array in them; and where they begin there."""
+        low, high = _span(array.shape, array.strides, array.itemsize)
+        block, begin = np.empty(high - low, np.uint8), self.address(array) + low
+        self._copy(block.ctypes.data, begin, block.nbytes, self._runtime.memcpyDeviceToHost)
+        self._stream.synchronize()
+        return block, np.ndarray(array.shape, array.dtype, block, -low, array.strides), begin
 
     def copied(self, array: Any) -> Any:
         low, high = _span(array.shape, array.strides, array.itemsize)
@@ -285,15 +292,11 @@ class CupyDevice:
 
     # -- running --------------------------------------------------------------------------------------
 
-    def load(self, text: str, pieces: Sequence[str] = ()) -> _Modules:
-        files = compiled(self._cupy, pieces or (text,), self.capability)
-        modules = []
+    def load(self, text: str, pieces: Sequence[str] = ()) -> Modules:
+        texts = pieces or (text,)
+        files = compiled(self._cupy, texts, self.capability)
         with self._alone():
-            for path in files:
-                modules.append(self._cupy.cuda.Module())
-                modules[-1].load(path.read_bytes())
-        names = (KERNEL.findall(piece) for piece in pieces or (text,))
-        return _Modules({name: m for m, found in zip(modules, names, strict=True) for name in found})
+            return Modules(self._cupy, texts, files)
 
     def capture(self, work: Sequence[Work]) -> _Captured:
         with self._alone():
@@ -367,16 +370,6 @@ class CupyDevice:
         if not each:
             raise BackendError(f"{user_where()}: kernel {call.kernel} does not fit a multiprocessor of this GPU")
         return int(each) * self.multiprocessors
-
-
-class _Modules:
-    """The kernels of a text, by name, each in the module of its piece."""
-
-    def __init__(self, modules: Mapping[str, Any]) -> None:
-        self._modules = modules
-
-    def get_function(self, name: str) -> Any:
-        return self._modules[name].get_function(name)
 
 
 class _Captured:

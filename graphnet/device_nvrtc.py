@@ -7,6 +7,7 @@ would differ from the CPU's. So NVRTC is called here, through CuPy's binding, wi
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +19,22 @@ from graphnet.kernels.c.cache import ToolchainError
 from graphnet.kernels.c.threads import usable_cores
 from graphnet.kernels.cuda.prelude import FLAGS
 from graphnet.tensor import user_where
+
+KERNEL = re.compile(r'extern "C" __global__ void __launch_bounds__\(\w+\) (\w+)\(')
+
+
+class Modules:
+    """The kernels of texts, by name, loaded from their files on the GPU that is current."""
+
+    def __init__(self, cupy: Any, texts: Sequence[str], files: Sequence[Path]) -> None:
+        self._modules: dict[str, Any] = {}
+        for text, path in zip(texts, files, strict=True):
+            module = cupy.cuda.Module()
+            module.load(path.read_bytes())
+            self._modules |= dict.fromkeys(KERNEL.findall(text), module)
+
+    def get_function(self, name: str) -> Any:
+        return self._modules[name].get_function(name)
 
 
 def compiled(cupy: Any, texts: Sequence[str], capability: str) -> list[Path]:

@@ -191,6 +191,26 @@ def test_memory_that_cupys_pool_holds_for_later_is_room_for_a_plan(gpu):
     assert (gpu.free, gpu.pooled) == (1 << 20, 0)
 
 
+@pytest.mark.parametrize("wide", [4, 40])  # bytes that go through the ring, and more
+def test_a_gradient_that_lies_turned_is_written_where_its_elements_are(gpu, wide):
+    @gn.model
+    def turned(x):
+        return x @ gn.transpose(gn.param("w", (3, wide), init=gn.init.normal(std=1.0)))
+
+    loss, optimizer, values = gn.losses.softmax_cross_entropy, gn.optim.SGD(lr=1.0), np.arange(3.0 * wide)
+    for given in (np.asarray, gpu.on_gpu):
+        net = gn.compile(turned, gn.spec((6, wide)), loss=loss, optimizer=optimizer, device="cuda")
+        before = net.backend.read(net.params["turned/w"])
+        net.forward(np.ones((6, wide), "float32"))
+        net.backward(np.arange(6) % 3)
+        assert net.grads["turned/w"].strides == (4, 12)
+        net.grads["turned/w"] = given(values.reshape(3, wide).astype("float32"))
+        net.update()
+        np.testing.assert_allclose(
+            net.backend.read(net.params["turned/w"]), before - values.reshape(3, wide), atol=1e-5
+        )
+
+
 def test_why_there_is_no_gpu_is_one_line_without_cupys_advice(gpu, monkeypatch):
     framed = (
         "=====\nCuPy failed to load libcuda.so.1:\n\nmuch advice\n\nOriginal error:\n  ImportError: not found\n====="
