@@ -98,8 +98,7 @@ class Runner:
     def _plain(self, node: Node, indent: str) -> list[str]:
         """A node that one thread runs."""
         if isinstance(node, Call):
-            poll = [f"{indent}if (net->failed) return;"] if node.polls else []
-            return [*poll, f"{indent}{node.function.call(self.threads)}"]
+            return [*_look(node, indent), f"{indent}{node.function.call(self.threads)}"]
         if isinstance(node, LoopOf):
             inner = [line for n in node.body for line in self._plain(n, indent + "    ")]
             return [f"{indent}{_for(node.loop)}", *inner, f"{indent}}}"]
@@ -134,6 +133,7 @@ class Runner:
         block = _block(calls)
         return [
             *self._barrier(first.piece.barrier, indent),
+            *_look(calls[0], indent),
             f"{indent}for (long u = {start}, end = {end}; u < end; u += {block}) {{",
             f"{indent}    const long v = u + {block} < end ? u + {block} : end;",
             *(f"{indent}    {c.function.call(self.threads, ('u', 'v'))}" for c in calls),
@@ -190,6 +190,11 @@ def _pays(group: Sequence[Node]) -> bool:
 
 def _block(calls: Sequence[Call]) -> int:
     return max(1, BLOCK_BYTES // max(1, _unit_bytes(calls)))
+
+
+def _look(call: Call, indent: str) -> list[str]:
+    """What all threads do in front of a call that polls: they leave together, or none does."""
+    return [f"{indent}if (net->failed) return;"] if call.polls else []
 
 
 def poll(function: Function) -> None:

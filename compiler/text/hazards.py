@@ -147,11 +147,14 @@ def _step(piece: Piece, pending: Pending) -> tuple[Pending, bool]:
 
 
 def _conflict(before: Piece, piece: Piece) -> bool:
-    if not before.parallel and not piece.parallel:
-        return False
+    serial = not before.parallel and not piece.parallel
     for a in before.accesses:
         for c in piece.accesses:
-            if a.meets(c) and (a.tag is None or a.tag != c.tag or before.parallel != piece.parallel):
+            if FAILED in (a.space, c.space):
+                # every thread looks at the note, and all must see the same there, also where thread 0 runs both
+                if a.space == c.space and a.write != c.write:
+                    return True
+            elif not serial and a.meets(c) and (a.tag is None or a.tag != c.tag or before.parallel != piece.parallel):
                 return True
     return False
 

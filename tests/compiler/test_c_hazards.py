@@ -6,7 +6,7 @@ import pytest
 
 from graphnet.compiler.ir import NOWHERE, Graph
 from graphnet.compiler.schedule import Array, Loop, LoopTerm, MemoryReport, Plan, Storage
-from graphnet.compiler.text.hazards import Access, Choice, Piece, Repeat, access, place_barriers
+from graphnet.compiler.text.hazards import FAILED, Access, Choice, Piece, Repeat, access, place_barriers
 from graphnet.compiler.text.memory import Memory
 
 ROWS = ("windows", 64, 10, 0)
@@ -57,6 +57,23 @@ def test_pieces_of_thread_0_follow_each_other_and_wait_for_the_others():
     serial = [piece(write(tag=None), parallel=False), piece(read(tag=None), parallel=False)]
     assert barriers(*serial) == [False, False]
     assert barriers(*serial, piece(read())) == [False, False, True]
+
+
+def test_every_thread_sees_the_same_note_of_a_bad_index():
+    """Threads that look meet after all that may note one, and before what may note the next, whoever runs both."""
+    fails, polls = (Access(FAILED, 0, 1, None, write) for write in (False, True))
+    for first in (True, False):
+        for second in (True, False):
+            a, c = piece(fails, parallel=first), piece(polls, parallel=second)
+            assert barriers(a, c, piece(fails, parallel=first)) == [False, True, True]
+            assert barriers(piece(fails, parallel=first), piece(fails, parallel=second)) == [False, False]
+            assert barriers(piece(polls, parallel=first), piece(polls, parallel=second)) == [False, False]
+    assert barriers(piece(fails, parallel=False), piece(write()), piece(read(tag=None)), piece(polls)) == [
+        False,
+        False,
+        True,
+        False,
+    ]
 
 
 def test_one_barrier_serves_all_that_came_before():

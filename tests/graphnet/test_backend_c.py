@@ -10,6 +10,7 @@ import pytest
 import graphnet as gn
 from graphnet import backend as backends
 from graphnet.kernels.c import toolchain
+from graphnet.models.lenet import lenet
 
 pytestmark = pytest.mark.skipif(toolchain.find() is None, reason="needs a C compiler")
 
@@ -124,6 +125,50 @@ def test_a_label_out_of_range_is_one_line_and_changes_nothing(data):
     for old, new in zip(before, (*net.params.values(), *net.slots.values()), strict=True):
         np.testing.assert_array_equal(new, old)
     assert np.isfinite(net.step(*data))
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_threads_leave_a_step_with_a_bad_label_together(threads):
+    """None goes on with the update, then or in a later call of this net or another one: labels are thread 0's work."""
+    chosen = np.random.default_rng(0)
+    x, y = chosen.normal(size=(100, 1, 28, 28)).astype("float32"), chosen.integers(0, 10, 100).astype("int32")
+    wrong = y.copy()
+    wrong[5] = 10
+    loss, optimizer = gn.losses.softmax_cross_entropy, gn.optim.SGD(lr=0.1)
+    nets = [
+        gn.compile(lenet, gn.spec(x.shape), loss=loss, optimizer=optimizer, backend="c", threads=threads)
+        for _ in range(2)
+    ]
+    before = {name: np.array(p) for name, p in nets[0].params.items()}
+    expected = nets[0].loss(x, y)
+    for _ in range(10):
+        with pytest.raises(gn.DataError, match="index 10 is out of range"):
+            nets[0].step(x, wrong)
+        assert [net.loss(x, y) for net in nets] == [expected] * 2
+    for net in nets:
+        for name, p in net.params.items():
+            np.testing.assert_array_equal(p, before[name])
+
+
+@gn.model
+def counters(ids):
+    """Two states so large that both are changed block by block."""
+    a, b = (gn.state(name, (2000, 1000), start) for name, start in (("a", 1.0), ("b", 2.0)))
+    a.assign(a * 1.5)
+    b.assign(gn.tanh(b))
+    return gn.layers.embedding(ids, 5, 4)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_states_that_are_changed_block_by_block_stay_as_they_were_at_a_bad_index(threads):
+    net = gn.compile(counters, gn.spec((3,), "int32"), backend="c", threads=threads)
+    with pytest.raises(gn.DataError, match="index 7 is out of range"):
+        net(np.array([1, 7, 2], "int32"))
+    assert (net.states["counters/a"] == 1.0).all()
+    assert (net.states["counters/b"] == 2.0).all()
+    net(np.array([1, 4, 2], "int32"))
+    assert (net.states["counters/a"] == 1.5).all()
+    assert "for (long u = " in net.source()
 
 
 def test_an_integer_that_does_not_fit_is_refused_not_wrapped(data):
