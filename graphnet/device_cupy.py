@@ -47,7 +47,7 @@ LANDING = 1 << 14
 TENSOR = 80
 """The compute capability from which on tensor cores take TF32."""
 
-INSTALL = "pip install cupy-cuda13x nvmath-python (CUDA 12: cupy-cuda12x)"
+INSTALL = "pip install 'cupy-cuda13x[ctk]' nvmath-python (CUDA 12: 'cupy-cuda12x[ctk]' 'nvmath-python[sysctk12]')"
 
 
 def no_gpu() -> str:

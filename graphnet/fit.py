@@ -59,7 +59,8 @@ def fit(
     gets (epoch, values) after each epoch and may return False to stop. ``validation`` is what ``evaluate`` takes, as a
     tuple (x, y), or a data set on the device. Losses are means over samples.
     """
-    size = batch_size or _compiled_batch(net)
+    size = _batch_size("fit", net, batch_size)
+    _at_least("fit", "epochs", epochs, 0)
     steps = _steps(net, x, y, size, shuffle, drop_last)
     history = History()
     for epoch in range(initial_epoch, initial_epoch + epochs):
@@ -88,7 +89,7 @@ def evaluate(net: Net, x: Any, y: Any = None, batch_size: int | None = None) -> 
 
     ``x`` and ``y`` are as ``fit`` takes them: arrays, or ``x`` alone a data set on the device. Raises DataError.
     """
-    size = batch_size or _compiled_batch(net)
+    size = _batch_size("evaluate", net, batch_size)
     total, count = 0.0, 0
     if isinstance(x, OnDevice):
         _alone("evaluate", y)
@@ -121,11 +122,20 @@ def _batches(arrays: list[np.ndarray], **options: Any) -> Any:
         raise DataError(f"{user_where()}: {error}") from None
 
 
-def _compiled_batch(net: Net) -> int:
+def _batch_size(call: str, net: Net, given: int | None) -> int:
+    """The batch size that was given, or else the compiled one."""
+    if given is not None:
+        return _at_least(call, "batch_size", given, 1)
     shape = net.input_types[0].shape if net.input_types else ()
     if not shape:
-        raise DataError(f"{user_where()}: fit: the compiled input has no batch axis: give batch_size=")
+        raise DataError(f"{user_where()}: {call}: the compiled input has no batch axis: give batch_size=")
     return shape[0]
+
+
+def _at_least(call: str, name: str, given: int, least: int) -> int:
+    if isinstance(given, bool) or not isinstance(given, (int, np.integer)) or given < least:
+        raise DataError(f"{user_where()}: {call}: {name} must be an integer of at least {least}, got {given!r}")
+    return int(given)
 
 
 def _steps(

@@ -144,6 +144,31 @@ def test_numpy_integers_are_seeds():
     assert made(seed=np.int64(3)).step(X, Y) == made(seed=3).step(X, Y)
 
 
+@pytest.mark.parametrize("kept", [False, True], ids=["arrays", "on the device"])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 0}, "batch_size must be an integer of at least 1, got 0$"),
+        ({"batch_size": -3}, "batch_size must be an integer of at least 1, got -3$"),
+        ({"batch_size": 2.5}, "batch_size must be an integer of at least 1, got 2.5$"),
+        ({"epochs": -1}, "epochs must be an integer of at least 0, got -1$"),
+    ],
+)
+def test_fit_and_evaluate_refuse_sizes_that_are_none(options, message, kept):
+    @gn.model
+    def linear(x):
+        return gn.layers.dense(x, 1)
+
+    x, y = np.ones((6, 2), np.float32), np.ones((6, 1), np.float32)
+    net = gn.compile(linear, gn.spec((3, 2)), loss=gn.losses.mse, optimizer=gn.optim.SGD(lr=0.1), backend="numpy")
+    given = (gn.data.on_device(x, y),) if kept else (x, y)
+    with pytest.raises(gn.DataError, match=rf"test_net.py:\d+: fit: {message}"):
+        net.fit(*given, verbose=False, **options)
+    if "epochs" not in options:
+        with pytest.raises(gn.DataError, match=rf"test_net.py:\d+: evaluate: {message}"):
+            net.evaluate(*given, **options)
+
+
 def test_fit_names_the_line_that_gave_arrays_of_unequal_length():
     with pytest.raises(gn.DataError, match=r"test_net\.py:\d+: .*8.*3"):
         made().fit(X, Y[:3], verbose=False)
