@@ -23,7 +23,7 @@ from graphnet.compiler.schedule import (
     Storage,
     flat,
 )
-from graphnet.compiler.strides import span
+from graphnet.compiler.strides import slots_apart, span
 
 Ref = tuple[str, int]
 Rename = Callable[[int], int]
@@ -88,14 +88,11 @@ def overlaps(a: Array, c: Array) -> bool:
     """True unless the arrays are known to be apart in every iteration of the loops that move them."""
     if a.storage != c.storage or 0 in (a.size, c.size) or _columns_apart(a, c):
         return False
-    apart = {c.offset * c.itemsize - a.offset * a.itemsize}
     moves = [sorted((t.loop, t.modulo, t.stride * x.itemsize, t.shift) for t in x.terms) for x in (a, c)]
-    if [m[:3] for m in moves[0]] != [m[:3] for m in moves[1]]:
+    moved = slots_apart(*moves)
+    if moved is None:
         return True
-    for (_, modulo, stride, shift), (*_, other) in zip(*moves, strict=True):
-        # slot (k + other) % modulo is so many slots after (k + shift) % modulo, or before it, once round
-        ahead = (other - shift) % modulo
-        apart = {d + stride * slots for d in apart for slots in {ahead, ahead - modulo if ahead else 0}}
+    apart = {c.offset * c.itemsize - a.offset * a.itemsize + d for d in moved}
     (low, high), (first, last) = span(a), span(c)
     return any(low < last + d and first + d < high for d in apart)
 

@@ -62,6 +62,23 @@ def span(array: Array) -> tuple[int, int]:
     return sum(min(r, 0) for r in reach), sum(max(r, 0) for r in reach) + size
 
 
+def slots_apart(
+    moves: Sequence[tuple[int, int, int, int]], others: Sequence[tuple[int, int, int, int]]
+) -> set[int] | None:
+    """How far the second of two arrays may be moved from the first in one iteration; None if they move otherwise.
+
+    Each move is (loop, modulo, distance from slot to slot, shift), sorted, as of a ``LoopTerm``.
+    """
+    if [m[:3] for m in moves] != [m[:3] for m in others]:
+        return None
+    apart = {0}
+    for (_, modulo, stride, shift), (*_, other) in zip(moves, others, strict=True):
+        # slot (k + other) % modulo is so many slots after (k + shift) % modulo, or before it, once round
+        ahead = (other - shift) % modulo
+        apart = {d + stride * slots for d in apart for slots in {ahead, ahead - modulo if ahead else 0}}
+    return apart
+
+
 def spread_as(array: Array, full: tuple[int, ...], shape: tuple[int, ...]) -> Array | None:
     """An operand of a program over ``full`` as one of the same program over ``shape``, of equal size.
 

@@ -34,12 +34,12 @@ class CudaBackend:
     ) -> None:
         self.device = device
         self.name = device.name
-        self.precision = precision
+        self.precision = precision if device.tensor else "float32"
         options = options or Options()
         self.options = replace(options, shared=min(options.shared, device.shared))
         fusing = device.fusing if library and epilogues else ""
-        tiles = precision if device.tensor else "float32"
-        self.target = cuda_target(library and device.library, tiles, self._fuses if fusing else None, fusing)
+        fuses = self._fuses if fusing else None
+        self.target = cuda_target(library and device.library, self.precision, fuses, fusing)
 
     def _fuses(self, call: Gemm) -> bool:
         """Whether the device's library computes a product with its epilogue; storages begin at multiples of 16."""

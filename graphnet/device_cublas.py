@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from graphnet.backend import PRECISIONS
 from graphnet.compiler.errors import BackendError
 from graphnet.compiler.ir import Type
 from graphnet.device import Device, Operand, Product
@@ -55,9 +56,7 @@ class Library:
             ("float32", "tf32"): (types["float32"], int(compute.COMPUTE_32F_FAST_TF32)),
             ("float32", "bf16"): (types["float32"], int(compute.COMPUTE_32F_FAST_16BF)),
         }
-        self._kinds |= {
-            ("float64", p): (types["float64"], int(compute.COMPUTE_64F)) for p in ("float32", "tf32x3", "tf32", "bf16")
-        }
+        self._kinds |= {("float64", p): (types["float64"], int(compute.COMPUTE_64F)) for p in PRECISIONS}
         # read by cuBLAS when it is called, from host memory
         self._scalars = {d: (np.ones((), d), np.zeros((), d)) for d in types}
         self._epilogues = self._epilogues_or_none()

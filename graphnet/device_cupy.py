@@ -271,9 +271,8 @@ class CupyDevice:
     def copied(self, array: Any) -> Any:
         low, high = _span(array.shape, array.strides, array.itemsize)
         with self._alone():
-            block = self._cupy.ndarray(
-                (max(1, high - low),), np.uint8
-            )  # from CuPy's pool, as the user's own arrays are
+            # from CuPy's pool, as the user's own arrays are
+            block = self._cupy.ndarray((max(1, high - low),), np.uint8)
         self.follow()
         if high > low:
             self.move(self.address(block), self.address(array) + low, high - low)

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from graphnet.compiler.schedule import Array, Leaf, Many
-from graphnet.compiler.strides import span
+from graphnet.compiler.strides import slots_apart, span
 from graphnet.compiler.text.memory import Memory
 
 FAILED = -2
@@ -53,12 +53,9 @@ class Access:
 
     def meets_now(self, other: Access) -> bool:
         """As ``meets``, but in one and the same iteration of the loops that move both."""
-        if not self.meets(other) or [m[:3] for m in self.moves] != [m[:3] for m in other.moves]:
+        apart = slots_apart(self.moves, other.moves) if self.meets(other) else None
+        if apart is None:
             return self.meets(other)
-        apart = {0}
-        for (_, modulo, nbytes, shift), (*_, later) in zip(self.moves, other.moves, strict=True):
-            ahead = (later - shift) % modulo
-            apart = {d + nbytes * slots for d in apart for slots in {ahead, ahead - modulo if ahead else 0}}
         (low, high), (first, last) = self.at or (self.low, self.high), other.at or (other.low, other.high)
         return any(low < last + d and first + d < high for d in apart)
 

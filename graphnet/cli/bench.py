@@ -113,9 +113,8 @@ def run(args: argparse.Namespace) -> int:
     if not alone and args.peers != "none":
         folder = peers_folder(args.peers_dir)
     for name in backends_of(args.backend):
-        choose(
-            args.device, name, precision=args.precision
-        )  # an unknown one, or a GPU that is not there, is told before anything is measured
+        # an unknown one, or a GPU that is not there, is told before anything is measured
+        choose(args.device, name, precision=args.precision)
     if folder is not None:
         return int(_comparison(folder).run(args))
     if comparing:

@@ -311,7 +311,9 @@ def test_what_is_compiled_for_a_gpu_is_what_it_runs(gpu, monkeypatch, tmp_path, 
 
 def test_a_gpu_without_tensor_cores_for_tf32_computes_in_float32(gpu):
     gpu.cuda.Device = lambda number: types.SimpleNamespace(compute_capability="75")
-    assert not CudaBackend(device_cupy.gpu(), "tf32").target.tensor
+    backend = CudaBackend(device_cupy.gpu(), "tf32")
+    assert not backend.target.tensor
+    assert backend.precision == "float32", "what products of the library are asked for"
     assert CudaBackend(EmulatedDevice(), "tf32").target.tensor
 
 
